@@ -34,6 +34,7 @@ ADDED = {
     "pretrain": [*SIZES, *sets(*NARROW, "model.image_size=0", "model.pooling=default", "model.drop_path=0")],
     "data preview": sets("views.size=16"),
     "probe --data land-cover": sets("eval.resize=16", "eval.crop=16"),
+    "probe --data cases": sets("eval.resize=16", "eval.crop=16"),
     "probe": sets("eval.resize=16", "eval.crop=16", "epochs=1", "batch_size=4"),
     "ablate": [*SIZES, *sets(*NARROW)],
     "transfer": [*sets("eval.resize=16", "eval.crop=16")],
@@ -84,6 +85,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 else:
                     tifffile.imwrite(folder / f"{index}.tif", tile, photometric="minisblack", planarconfig="contig")
     shutil.copytree(home / "land-use" / "train" / "a", home / "labelled-tiles")
+    for label in ("healthy", "ill"):
+        (home / "cases" / label).mkdir(parents=True)
+        for patient, file in enumerate(sorted((home / "findings" / "train" / "a").iterdir())):
+            shutil.copy(file, home / "cases" / label / f"patient{patient}_1.png")
     rows = [f"{index}.tif,{'ab'[index % 2]}" for index in range(6)]
     (home / "labelled-tiles" / "labels.csv").write_text("\n".join(["file_name,label", *rows]))
     Path("bands").mkdir()

@@ -80,6 +80,15 @@ def pack(
             rich_help_panel=options.IMAGES,
         ),
     ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            "--groups",
+            metavar="REGEX",
+            help="With --hold-out: images whose names have the same match, e.g. 'patient[0-9]+', go to one side.",
+            rich_help_panel=options.IMAGES,
+        ),
+    ] = None,
     image_column: Annotated[
         str | None,
         typer.Option(
@@ -173,7 +182,7 @@ def pack(
 
     launcher.refuse_several("data pack")
     console = Console(json=json, quiet=quiet)
-    read_options = ReadOptions(layout, member, image_column, label_column, class_folders, hold_out)
+    read_options = ReadOptions(layout, member, image_column, label_column, class_folders, hold_out, groups)
     target = home.target(out, split)
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already", next="--overwrite")

@@ -1,11 +1,17 @@
-"""A test split of labelled images that have none: some of each class, the same ones every time."""
+"""A test split of labelled images that have none: some of each class, the same ones every time.
+
+Where several images are of one patient, scene or object, all of them go to one side (`groups`): a picture of the same
+person on both sides makes every measurement too good.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from barlowctl.amounts import counted
 from barlowctl.data.sources.picture import Picked, Source
 from barlowctl.data.tree.splits import choices
 from barlowctl.errors import UserError
@@ -23,15 +29,17 @@ class Part(Picked):
         self.split, self.files = split, source.files
 
 
-def part(source: Source, split: str, percent: int, there: Collection[str]) -> Part:
+def part(source: Source, split: str, percent: int, there: Collection[str], groups: str | None = None) -> Part:
     """The images of `source`, opened as its training split, that are of a split; those without a label are trained on.
 
     Args:
         percent: of each class. One image at least is held out of a class of two or more, and one stays.
         there: other splits that the images have.
+        groups: a regular expression; images whose names have the same match (its first group, where it has one) stay
+            together, and `percent` is met as nearly as that allows.
 
     Raises:
-        UserError: they have a test split, or no class has two labelled images.
+        UserError: they have a test split, no class has two labelled images (or groups), or a name has no match.
     """
     if there:
         raise UserError(
@@ -43,16 +51,116 @@ def part(source: Source, split: str, percent: int, there: Collection[str]) -> Pa
         raise UserError(
             f"--hold-out makes no {split} split", allowed=f"--split {' and '.join(_SPLITS)}", next=choices(_SPLITS)
         )
-    labels = np.array([source.describe(row)[1] for row in range(len(source))], np.int64)
-    held = held_out_of_each(labels, percent)
+    names, labels = _described(source)
+    left_out: np.ndarray = np.zeros(0, np.int64)
+    if groups is None:
+        held = held_out_of_each(labels, percent)
+    else:
+        held, left_out = _held_out_by_groups(source, names, labels, percent, groups)
     if not len(held):
         raise UserError(
-            f"--hold-out is {percent}, but no class of {source.path} has two labelled images",
+            f"--hold-out is {percent}, but no class of {source.path} has two labelled images"
+            + ("" if groups is None else " of different groups"),
             allowed="class folders, or a table of labels beside the images (docs/data.md)",
             next="--class-folders inner" if source.other_classes else "without --hold-out",
         )
-    rows = held if split == "test" else np.setdiff1d(np.arange(len(labels)), held)
+    rows = held if split == "test" else np.setdiff1d(np.arange(len(labels)), [*held, *left_out])
     return Part(source, rows, split)
+
+
+def _described(source: Source) -> tuple[list[str], np.ndarray]:
+    described = [source.describe(row) for row in range(len(source))]
+    return [name for name, _ in described], np.array([label for _, label in described], np.int64)
+
+
+def _held_out_by_groups(
+    source: Source, names: list[str], labels: np.ndarray, percent: int, pattern: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions that are held out, and of images of the same groups that have no label; both are said."""
+    groups = group_of_each(names, pattern)
+    chosen = held_out_groups(labels, groups, percent)
+    of_chosen = np.array([group in chosen for group in groups], bool)
+    held, left_out = np.flatnonzero(of_chosen & (labels >= 0)), np.flatnonzero(of_chosen & (labels < 0))
+    share = len(held) / max(1, (labels >= 0).sum())
+    note = f"held out: {len(chosen):,} of {len(set(groups)):,} groups, {share:.0%} of the labelled images"
+    lacking = set(labels[labels >= 0].tolist()) - set(labels[held].tolist())
+    if lacking:
+        note += f"; of {counted(len(lacking), 'class', 'classes')} all images are of one group, which is trained on"
+    if len(left_out):
+        note += f"; {counted(len(left_out), 'image')} of these groups without a label in neither split"
+    source.scan_report.note(note)
+    return held, left_out
+
+
+def group_of_each(names: Sequence[str], pattern: str) -> list[str]:
+    """What the pattern matches in each name: its first group, where it has one.
+
+    Raises:
+        UserError: it is no regular expression, or a name has no match.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UserError(
+            f"--groups is '{pattern}': {error}", allowed="a regular expression (Python's re)", next="without --groups"
+        ) from error
+    matches = [expression.search(name) for name in names]
+    groups = [None if match is None else match[min(1, expression.groups)] for match in matches]
+    without = [name for name, group in zip(names, groups, strict=True) if not group]
+    if without:
+        raise UserError(
+            f"--groups is '{pattern}', which {len(without):,} of {counted(len(names), 'name')} have no match for: "
+            f"{without[0]}",
+            allowed="a regular expression with a match in each name, e.g. 'patient[0-9]+'",
+            next="without --groups",
+        )
+    return [group for group in groups if group]
+
+
+def held_out_groups(labels: np.ndarray, groups: list[str], percent: int) -> set[str]:
+    """Whole groups that hold about a percentage of each class: those of a fixed order that bring the shares nearer.
+
+    Of each class that is in two groups or more at least one is held out, and one stays.
+
+    Args:
+        labels: (N,), -1 for none.    groups: of each image.
+    """
+    rows = np.flatnonzero(labels >= 0)
+    names = sorted({groups[row] for row in rows})
+    position = {name: index for index, name in enumerate(names)}
+    held_by = [dict[int, int]() for _ in names]  # class -> images
+    for row in rows.tolist():
+        of_group, label = held_by[position[groups[row]]], int(labels[row])
+        of_group[label] = of_group.get(label, 0) + 1
+    classes, counts = np.unique(labels[rows], return_counts=True)
+    goal = {int(c): max(1, round(int(n) * percent / 100)) for c, n in zip(classes, counts, strict=True)}
+    held, left = dict.fromkeys(goal, 0), dict.fromkeys(goal, 0)
+    for of_group in held_by:
+        for label in of_group:
+            left[label] += 1
+    chosen: set[str] = set()
+
+    def take(index: int) -> None:
+        chosen.add(names[index])
+        for label, count in held_by[index].items():
+            held[label] += count
+            left[label] -= 1
+
+    def may_go(index: int) -> bool:
+        return names[index] not in chosen and all(left[label] > 1 for label in held_by[index])
+
+    order = np.random.Generator(np.random.Philox(key=0)).permutation(len(names)).tolist()
+    for index in order:
+        nearer = sum(
+            (abs(held[c] - goal[c]) - abs(held[c] + count - goal[c])) / goal[c] for c, count in held_by[index].items()
+        )
+        if nearer > 0 and may_go(index):
+            take(index)
+    for label in goal:
+        with_it = [index for index in order if label in held_by[index] and may_go(index)]
+        if not held[label] and with_it:
+            take(min(with_it, key=lambda index: sum(held_by[index].values())))
+    return chosen
 
 
 def held_out_of_each(labels: np.ndarray, percent: int) -> np.ndarray:

@@ -23,6 +23,7 @@ class ReadOptions:
     image_column, label_column: of Parquet files; a column in a struct is written with a dot; labels "none": without.
     class_folders: which folders are classes: the outermost, or those that images lie in directly.
     hold_out: percentage of each class that is the test split of images that have none; see `hold_out`.
+    groups: a regular expression: images whose names have the same match are held out, or trained on, together.
     """
 
     layout: LayoutName | None = None
@@ -31,6 +32,7 @@ class ReadOptions:
     label_column: str | None = None
     class_folders: ClassFolders | None = None
     hold_out: int | None = None
+    groups: str | None = None
 
     def __post_init__(self) -> None:
         if self.layout not in (None, *get_args(LayoutName)):
@@ -38,6 +40,11 @@ class ReadOptions:
                 f"--layout is '{self.layout}'",
                 allowed="folder, shards",
                 next=instead("--layout", str(self.layout), get_args(LayoutName)),
+            )
+
+        if self.groups is not None and self.hold_out is None:
+            raise UserError(
+                f"--groups is '{self.groups}', and nothing is held out", allowed="with --hold-out", next="--hold-out 20"
             )
 
     def check_used(self, source: Source) -> None:
@@ -48,7 +55,11 @@ class ReadOptions:
         """
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name not in ("layout", "hold_out") and value is not None and field.name not in source.choices:
+            if (
+                field.name not in ("layout", "hold_out", "groups")
+                and value is not None
+                and field.name not in source.choices
+            ):
                 flag = f"--{field.name.replace('_', '-')}"
                 raise UserError(
                     f"{flag} is '{value}', but {source.path} is read as {source.kind}",

@@ -251,6 +251,11 @@ SCENARIOS = {
     "a test split of a pile with folders": Scenario(
         ["data", "preview", "--data", "./sorted", "--split", "test"], some_sorted, slow=True
     ),
+    "groups, nothing held out": Scenario([*PACK, "my images/train", "./new.beton", "--groups", "[0-9]+"]),
+    "groups without a match": Scenario(
+        [*PACK, "my images/train", "./new.beton", "--hold-out", "20", "--groups", "patient"]
+    ),
+    "groups of no expression": Scenario([*PACK, "my images/train", "./new.beton", "--hold-out", "20", "--groups", "("]),
     "held out beside a test split": Scenario([*PACK, "my images", "./new.beton", "--hold-out", "20"]),
     "no such part": Scenario(
         [*PACK, "my images/train", "./new.beton", "--hold-out", "20", "--split", "unlabelled"],

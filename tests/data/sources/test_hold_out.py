@@ -9,7 +9,7 @@ import pytest
 
 from barlowctl.data.home import resolve
 from barlowctl.data.sources import open_source
-from barlowctl.data.sources.hold_out import held_out_of_each
+from barlowctl.data.sources.hold_out import group_of_each, held_out_groups, held_out_of_each
 from barlowctl.data.sources.read_options import ReadOptions
 from barlowctl.errors import UserError
 from tests.data.sources.test_sources import picture
@@ -101,3 +101,79 @@ def test_folders_beside_many_loose_images_are_held_out_of_once_they_are_classes(
     assert error.value.next.splitlines()[0] == command
     held = open_source(pile, "test", ReadOptions(hold_out=30, class_folders="inner"))
     assert [held.describe(row)[1] for row in range(len(held))] == [0, 1]
+
+
+def shares(labels: np.ndarray, groups: list[str], percent: int) -> tuple[list[int], list[int]]:
+    """Images and groups of each class that are held out; no group is on both sides by how it is chosen."""
+    held = held_out_groups(labels, groups, percent)
+    rows = [row for row, group in enumerate(groups) if group in held and labels[row] >= 0]
+    counts = np.bincount(labels[rows], minlength=labels.max() + 1).tolist()
+    of_class = [len({groups[row] for row in rows if labels[row] == label}) for label in range(labels.max() + 1)]
+    return counts, of_class
+
+
+@pytest.mark.parametrize("percent", [5, 20, 50])
+def test_groups_are_held_out_as_a_whole_and_near_the_share(percent: int) -> None:
+    """300 patients with 1 to 8 pictures of two classes of four."""
+    rng = np.random.default_rng(0)
+    labels, groups = [], []
+    for patient in range(300):
+        of_patient = rng.choice(4, 2, replace=False, p=[0.4, 0.3, 0.2, 0.1])
+        for _ in range(rng.integers(1, 9)):
+            labels.append(int(rng.choice(of_patient)))
+            groups.append(f"p{patient}")
+    counts, _ = shares(np.array(labels), groups, percent)
+    goal = np.bincount(labels) * percent / 100
+    assert np.abs(np.array(counts) - goal).max() <= max(4, 0.1 * goal.max())
+    shuffled = rng.permutation(len(groups))
+    again = held_out_groups(np.array(labels)[shuffled], [groups[row] for row in shuffled], percent)
+    assert again == held_out_groups(np.array(labels), groups, percent)
+
+
+def test_each_class_of_two_groups_gives_one_and_has_one_left() -> None:
+    labels = np.array([0] * 50 + [0] * 60 + [1] * 3 + [2, 2] + [-1] * 5)
+    groups = ["a"] * 50 + ["b"] * 60 + ["c"] * 3 + ["d", "e"] + ["a"] * 5
+    counts, of_class = shares(labels, groups, 20)
+    assert of_class == [1, 0, 1]
+    assert counts == [50, 0, 1]  # the smaller of the two, though both are more than a fifth
+
+
+def test_a_patient_is_on_one_side(tmp_path: Path) -> None:
+    for label in ("healthy", "ill"):
+        for patient in range(6):
+            for number in range(3):
+                picture(tmp_path / "scans" / label / f"patient{patient}_{number}.png")
+    picture(tmp_path / "scans" / "patient0_9.png")
+    picture(tmp_path / "scans" / "patient9_9.png")
+    options = ReadOptions(hold_out=34, groups=r"(patient\d+)_")
+    sides = [open_source(tmp_path / "scans", split, options) for split in ("train", "test")]
+    patients = [{Path(side.describe(row)[0]).name[:8] for row in range(len(side))} for side in sides]
+    assert not patients[0] & patients[1]
+    assert [len(side) for side in sides] == [24 + 2 - ("patient0" in patients[1]), 12]
+    note = "held out: 2 of 7 groups, 33% of the labelled images"
+    assert any(line.startswith(note) for line in sides[1].scan_report.notes)
+
+
+def test_unlabelled_images_of_held_out_groups_are_in_neither_split(tmp_path: Path) -> None:
+    for patient in range(2):
+        picture(tmp_path / "scans" / "ill" / f"p{patient}.png")
+        picture(tmp_path / "scans" / f"p{patient}_more.png")
+    options = ReadOptions(hold_out=50, groups=r"p\d", class_folders="inner")
+    sides = [open_source(tmp_path / "scans", split, options) for split in ("train", "test")]
+    assert [len(side) for side in sides] == [2, 1]
+    assert any(
+        "1 image of these groups without a label in neither split" in line for line in sides[0].scan_report.notes
+    )
+
+
+def test_groups_that_cannot_be_made_are_refused(birds: Path) -> None:
+    assert group_of_each(["a/p1_x", "b/p2_y"], "p[0-9]") == ["p1", "p2"]
+    assert group_of_each(["a/p1_x", "b/p2_y"], "p([0-9])") == ["1", "2"]
+    with pytest.raises(UserError, match=r"which 1 of 2 names have no match for: b/q2_y"):
+        group_of_each(["a/p1_x", "b/q2_y"], "p[0-9]")
+    with pytest.raises(UserError, match=r"--groups is '\(': missing"):
+        group_of_each(["a"], "(")
+    with pytest.raises(UserError, match="nothing is held out"):
+        ReadOptions(groups="p")
+    with pytest.raises(UserError, match="has two labelled images of different groups"):
+        open_source(birds, "train", ReadOptions(hold_out=20, groups="png"))
