@@ -6,6 +6,7 @@ Magic numbers are from the formats' own documents; of files in boxes (ISO/IEC 14
 from __future__ import annotations
 
 import functools
+import logging
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +16,7 @@ from barlowctl.packages import installation_of
 HEAD = 352
 """Bytes of a file that `by_content` looks at; NIfTI has its mark at 344."""
 
-Reader = Literal["", "avif", "heif", "jpg_2000", "none"]
+Reader = Literal["", "avif", "dicom", "heif", "jpg_2000", "none"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,7 @@ RAW = Format("camera RAW images", advice=_EXPORT)
 PHOTOSHOP = Format("Photoshop and GIMP files", advice=_EXPORT)
 DRAWING = Format("SVG, EPS and other drawings", advice=_EXPORT)
 PDF = Format("PDF documents", advice="take pictures out of one with: pdfimages -all FILE PREFIX")
-DICOM = Format("DICOM images", advice="convert them to PNG to have them read")
+DICOM = Format("DICOM images", "dicom")
 NIFTI = Format("NIfTI volumes", advice="save their slices as PNG to have them read")
 JPEG_XL = Format("JPEG XL images", advice="convert one with: djxl FILE.jxl FILE.png")
 OPEN_EXR = Format("OpenEXR and HDR images", advice=_EXPORT)
@@ -95,6 +96,7 @@ _BESIDE_IMAGES = frozenset(_OTHER_ENDINGS.split())
 """Endings of what commonly lies beside images: such files are not opened to see what they are."""
 
 _MAGIC: tuple[tuple[int, bytes, Format], ...] = (
+    (128, b"DICM", DICOM),  # before TIFF, whose header may stand in its first 128 bytes (PS3.10, 7.1)
     (0, b"\xff\xd8\xff", IMAGE),
     (0, b"\x89PNG\r\n\x1a\n", IMAGE),
     (0, b"GIF87a", IMAGE),
@@ -119,7 +121,6 @@ _MAGIC: tuple[tuple[int, bytes, Format], ...] = (
     (0, b"%!PS", DRAWING),
     (0, b"\xc5\xd0\xd3\xc6", DRAWING),
     (0, b"<svg", DRAWING),
-    (128, b"DICM", DICOM),
     (344, b"n+1\0", NIFTI),
     (344, b"ni1\0", NIFTI),
     (0, b"\x76\x2f\x31\x01", OPEN_EXR),
@@ -157,6 +158,8 @@ def by_ending(name: str) -> Format | None:
     base = name.rpartition("/")[2].lower()
     if base.endswith("~"):
         return LEFTOVER
+    if base == "dicomdir":  # the table of contents of a disc
+        return DOCUMENT
     parts = base.split(".")
     if len(parts) > 2 and (file_format := _BY_ENDING.get(".".join(parts[-2:]))):
         return file_format
@@ -200,11 +203,13 @@ def by_content(head: bytes) -> Format | None:
 
 
 def readable(file_format: Format) -> bool:
-    """Whether images of a kind can be read here: with Pillow, what it was built with, and pillow-heif."""
+    """Whether images of a kind can be read here: with Pillow, what it was built with, pillow-heif, and pydicom."""
     if file_format.reader in ("", "none"):
         return file_format.reader == ""
     if file_format.reader == "heif":
         return register_heif()
+    if file_format.reader == "dicom":
+        return has_pydicom()
     return _pillow_has(file_format.reader)
 
 
@@ -219,6 +224,8 @@ def installation(file_format: Format) -> str | None:
     """The command that brings a kind's reader; None where there is none."""
     if file_format.reader == "heif":
         return installation_of("pillow_heif", "heif")
+    if file_format.reader == "dicom":
+        return installation_of("pydicom", "dicom")
     return "pip install --upgrade 'pillow>=11.3'" if file_format.reader in ("avif", "jpg_2000") else None
 
 
@@ -241,6 +248,17 @@ def register_heif() -> bool:
     except Exception:  # it is not there, or does not work
         return False
     register_heif_opener()
+    return True
+
+
+@functools.cache
+def has_pydicom() -> bool:
+    """Whether pydicom (github.com/pydicom/pydicom) is there; its log goes nowhere."""
+    try:
+        import pydicom  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: F401
+    except Exception:  # it is not there, or does not work
+        return False
+    logging.getLogger("pydicom").addHandler(logging.NullHandler())
     return True
 
 

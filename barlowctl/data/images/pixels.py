@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from barlowctl.amounts import counted
-from barlowctl.data.images import jpeg, netpbm, pillow_reader, tiff, transparency
+from barlowctl.data.images import dicom, jpeg, netpbm, pillow_reader, tiff, transparency
 from barlowctl.data.images.conversion import Conversion
 from barlowctl.data.images.deep import Deep
 from barlowctl.data.images.limits import check_size
@@ -63,6 +63,8 @@ def read_parts(data: bytes, bands: tuple[int, ...] = ()) -> Parts:
     if frame := jpeg.frame(data):
         jpeg.check(data, frame[0], frame[2], frame[3])
     try:
+        if (picture := dicom.read(data)) is not None:
+            return picture
         if (page := tiff.read(data, bands)) is not None:
             values, alpha, orientation = page.values, page.alpha, page.orientation
             return Parts(

@@ -1,0 +1,110 @@
+"""DICOM: the pixels of X-rays, slices of CT and MR, ultrasound, with the values that their scanner means.
+
+Decoding is pydicom's. What its files say beside the pixels is heeded here: the rescaling to the scanner's units
+(PS3.3 C.11.1: Hounsfield units of CT), how many bits are stored, whether 0 is white (MONOCHROME1), and which value pads
+the picture. The window that a file proposes for display is not: it differs from picture to picture.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from typing import Any
+
+import numpy as np
+
+from barlowctl.data.images import formats
+from barlowctl.data.images.deep import Deep
+from barlowctl.data.images.limits import check_size
+from barlowctl.data.images.parts import Parts
+from barlowctl.data.images.unreadable import Unreadable
+
+_SILENT = ("ignore", None, Warning, re.compile(r"pydicom\."), 0)
+
+
+def read(data: bytes) -> Parts | None:
+    """The picture in a DICOM file, the first of several; None: it is no DICOM file.
+
+    Raises:
+        Unreadable: pydicom is not installed, the file holds no picture, or one that nothing here decodes.
+    """
+    if formats.by_content(data[: formats.HEAD]) is not formats.DICOM:
+        return None
+    if not formats.has_pydicom():
+        raise Unreadable(formats.why_unreadable(data))
+    from pydicom import dcmread
+
+    if _SILENT not in warnings.filters:
+        warnings.filterwarnings("ignore", category=Warning, module=r"pydicom\.")
+    file = dcmread(io.BytesIO(data))
+    pixels = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+    if not any(name in file for name in pixels) or "Rows" not in file or "Columns" not in file:
+        kind = getattr(getattr(file, "SOPClassUID", None), "name", "") or "an unknown kind"
+        raise Unreadable(f"a DICOM file without a picture: {kind}")
+    check_size(int(file.Columns), int(file.Rows))
+    notes = ["first of several pictures"] if int(getattr(file, "NumberOfFrames", 1) or 1) > 1 else []
+    values = _decoded(file)
+    if values.ndim == 3:
+        return Parts(_colours(values), notes=notes)
+    if file.PhotometricInterpretation == "PALETTE COLOR":
+        from pydicom.pixels.processing import apply_color_lut
+
+        return Parts(_colours(apply_color_lut(values, file)), notes=[*notes, "palette"])
+    return Parts(_grey(values, file), inverted=file.PhotometricInterpretation == "MONOCHROME1", notes=notes)
+
+
+def _decoded(file: Any) -> np.ndarray:
+    """Pixels of the first picture, colours as RGB."""
+    from pydicom.pixels.utils import pixel_array
+
+    try:
+        return np.asarray(pixel_array(file, index=0))
+    except (RuntimeError, NotImplementedError) as error:
+        compression, reason = file.file_meta.TransferSyntaxUID.name, str(error)
+        if "missing dependencies" in reason:
+            advice = "a decoder of it comes with: pip install python-gdcm"
+        else:
+            advice = f"which cannot be decoded: {reason.splitlines()[-1].strip()}"
+        raise Unreadable(f"a DICOM image compressed as {compression}; {advice}") from error
+
+
+def _colours(values: np.ndarray) -> np.ndarray:
+    """Colours of 8 bits; of 16 bits the upper 8."""
+    return values if values.dtype == np.uint8 else (values >> (8 * (values.dtype.itemsize - 1))).astype(np.uint8)
+
+
+def _grey(values: np.ndarray, file: Any) -> np.ndarray | Deep:
+    """Values in the scanner's units: unsigned as they are stored, with their bits, else int32; float32 of fractions."""
+    padding = getattr(file, "PixelPaddingValue", None)
+    nodata = None if padding is None else float(padding)
+    if "ModalityLUTSequence" in file:
+        from pydicom.pixels.processing import apply_modality_lut
+
+        return Deep(apply_modality_lut(values, file), "uint16")
+    slope, intercept = _rescaling(file)
+    if values.dtype.kind == "u" and (slope, intercept) == (1, 0):
+        if values.dtype == np.uint8:
+            return values * np.uint8(255) if file.BitsStored == 1 else values
+        stored = int(file.BitsStored)
+        bits = stored if stored < 8 * values.dtype.itemsize else 0
+        return Deep(values, values.dtype.name, bits=bits, nodata=nodata)
+    whole = values.dtype.kind != "f" and slope.is_integer() and intercept.is_integer()
+    scaled = (values * slope + intercept).astype(np.int32 if whole else np.float32)
+    if nodata is not None:
+        nodata = float(np.asarray(nodata * slope + intercept).astype(scaled.dtype))  # rounded as the values are
+    return Deep(scaled, scaled.dtype.name, nodata=nodata)
+
+
+def _rescaling(file: Any) -> tuple[float, float]:
+    """Slope and intercept; of files of several pictures that of all, or of the first."""
+    for place in (file, *_functional_groups(file)):
+        if "RescaleSlope" in place:
+            return float(place.RescaleSlope), float(getattr(place, "RescaleIntercept", 0) or 0)
+    return 1.0, 0.0
+
+
+def _functional_groups(file: Any) -> list[Any]:
+    groups = [getattr(file, f"{of}FunctionalGroupsSequence", None) for of in ("Shared", "PerFrame")]
+    transformations = [getattr(group[0], "PixelValueTransformationSequence", None) for group in groups if group]
+    return [transformation[0] for transformation in transformations if transformation]

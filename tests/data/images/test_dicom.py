@@ -1,0 +1,169 @@
+"""DICOM files, written here byte by byte (PS3.5, 7.1.2), and a real scanner's."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from barlowctl.cli.app import run as barlowctl
+from barlowctl.data.images import formats
+from barlowctl.data.images.conversion import Choices, Conversion
+from barlowctl.data.images.pixels import decode_picture
+from barlowctl.data.images.ranges import Ranges
+from barlowctl.data.images.unreadable import Unreadable
+from barlowctl.data.sources import open_source
+from tests.data.images.test_ranges import scaled
+
+RAMP = np.arange(600).reshape(20, 30)
+EXPLICIT = "1.2.840.10008.1.2.1"
+Elements = dict[tuple[int, int], tuple[str, object]]
+
+
+def element(tag: tuple[int, int], kind: str, value: object) -> bytes:
+    if kind in ("US", "SS"):
+        numbers = value if isinstance(value, tuple) else (value,)
+        data = struct.pack(f"<{len(numbers)}{'H' if kind == 'US' else 'h'}", *numbers)
+    elif isinstance(value, bytes):
+        data = value
+    else:
+        data = str(value).encode() + (b"\0" if kind == "UI" else b" ") * (len(str(value)) % 2)
+    length = struct.pack("<2xI" if kind in ("OB", "OW", "SQ", "UN") else "<H", len(data))
+    return struct.pack("<2H", *tag) + kind.encode() + length + data
+
+
+def dicom(values: np.ndarray, photometric: str = "MONOCHROME2", bits: int = 0, **more: object) -> bytes:
+    """A file with these pixels, uncompressed. more: VR_GROUP_ELEMENT="value", with the numbers in hexadecimal."""
+    frames = 1 if values.ndim < 4 else len(values)
+    rows, columns = values.shape[-3:-1] if photometric == "RGB" else values.shape[-2:]
+    allocated = 8 * values.dtype.itemsize
+    elements: Elements = {
+        (0x0008, 0x0016): ("UI", "1.2.840.10008.5.1.4.1.1.2"),
+        (0x0028, 0x0002): ("US", 3 if photometric == "RGB" else 1),
+        (0x0028, 0x0004): ("CS", photometric),
+        (0x0028, 0x0006): ("US", 0),
+        (0x0028, 0x0008): ("IS", frames),
+        (0x0028, 0x0010): ("US", rows),
+        (0x0028, 0x0011): ("US", columns),
+        (0x0028, 0x0100): ("US", allocated),
+        (0x0028, 0x0101): ("US", bits or allocated),
+        (0x0028, 0x0102): ("US", (bits or allocated) - 1),
+        (0x0028, 0x0103): ("US", int(values.dtype.kind == "i")),
+        (0x7FE0, 0x0010): ("OW", values.tobytes() + b"\0" * (values.nbytes % 2)),
+    }
+    for name, value in more.items():
+        kind, group, number = name.split("_")
+        elements[int(group, 16), int(number, 16)] = (kind, value)
+    meta = element((2, 2), "UI", "1.2.840.10008.5.1.4.1.1.2") + element((2, 3), "UI", "1.2.3")
+    meta += element((2, 0x10), "UI", EXPLICIT)
+    head = bytes(128) + b"DICM" + element((2, 0), "UL", struct.pack("<I", len(meta))) + meta
+    return head + b"".join(element(tag, *elements[tag]) for tag in sorted(elements) if elements[tag][1] is not None)
+
+
+def test_twelve_bits_are_believed() -> None:
+    values = (RAMP * 6).astype(np.uint16)
+    assert np.array_equal(decode_picture(dicom(values, bits=12)).pixels, scaled(values, 0, 4095))
+    eight = RAMP.astype(np.uint8)
+    assert np.array_equal(decode_picture(dicom(eight)).pixels, eight)
+
+
+def test_ct_is_in_hounsfield_units() -> None:
+    """Stored without a sign or with one, the units are the same, and one window holds for both."""
+    units = RAMP * 4 - 1024
+    unsigned = dicom((units + 1024).astype(np.uint16), bits=12, DS_28_1052="-1024", DS_28_1053="1")
+    signed = dicom(units.astype(np.int16))
+    halves = dicom((units // 2).astype(np.int16), DS_28_1052="0", DS_28_1053="2")
+    window = Conversion(Choices("-1000:400"), Ranges("-1000:400"))
+    expected = scaled(units, -1000, 400)
+    assert np.array_equal(decode_picture(unsigned, window).pixels, expected)
+    assert np.array_equal(decode_picture(signed, window).pixels, expected)
+    assert np.array_equal(decode_picture(halves, window).pixels, scaled(units // 2 * 2, -1000, 400))
+    with pytest.raises(Unreadable, match=r"int32 values -1,024 to 1,372 .* set the range, e\.g\. -1024:1372"):
+        decode_picture(unsigned)
+
+
+def test_fractions_are_floats_and_padding_is_black() -> None:
+    stored = (RAMP + 1000).astype(np.uint16)
+    stored[:3] = 63536
+    data = dicom(stored, DS_28_1052="-1024", DS_28_1053="0.3", US_28_120=63536)
+    pixels = decode_picture(data, Conversion(Choices("-800:-500"), Ranges("-800:-500"))).pixels
+    assert (pixels[:3] == 0).all()
+    assert np.array_equal(pixels[3:], scaled((stored[3:] * 0.3 - 1024).astype(np.float32), -800, -500))
+    padded = np.where(RAMP < 40, -2000, RAMP).astype(np.int16)  # -2000 is no value, and the others are 0 to 599
+    pixels = decode_picture(dicom(padded, SS_28_120=-2000)).pixels
+    assert np.array_equal(pixels.ravel()[40:], scaled(padded.ravel()[40:], 0, 1023))
+    assert (pixels.ravel()[:40] == 0).all()
+
+
+def test_what_is_white_and_which_colours() -> None:
+    values = (RAMP * 6).astype(np.uint16)
+    turned = decode_picture(dicom(values, "MONOCHROME1", bits=12)).pixels
+    assert np.array_equal(turned, 255 - scaled(values, 0, 4095))
+    colours = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    assert np.array_equal(decode_picture(dicom(colours, "RGB")).pixels, colours)
+    table = {
+        f"{kind}_28_{number}": value
+        for channel in range(3)
+        for kind, number, value in (
+            ("US", f"110{channel + 1}", (256, 0, 8)),
+            ("OW", f"120{channel + 1}", np.roll(np.arange(256, dtype=np.uint8), channel).tobytes()),
+        )
+    }
+    palette = decode_picture(dicom(RAMP.astype(np.uint8), "PALETTE COLOR", **table)).pixels
+    assert np.array_equal(palette, np.stack([(RAMP - channel) % 256 for channel in range(3)], axis=-1))
+
+
+def test_files_without_a_picture_and_damaged_ones_are_named() -> None:
+    report = dicom(RAMP.astype(np.uint8), OW_7FE0_10=None)
+    with pytest.raises(Unreadable, match="a DICOM file without a picture: CT Image Storage"):
+        decode_picture(report)
+    with pytest.raises(Unreadable, match="number of bytes of pixel data is less than expected"):
+        decode_picture(dicom(RAMP.astype(np.uint8))[:-50])
+    unknown = dicom(RAMP.astype(np.uint8)).replace(EXPLICIT.encode(), b"1.2.840.10008.1.2.9")
+    with pytest.raises(Unreadable):
+        decode_picture(unknown)
+    assert formats.by_ending("disc/DICOMDIR") is formats.DOCUMENT
+
+
+def test_without_pydicom_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "has_pydicom", lambda: False)
+    with pytest.raises(Unreadable, match=r"DICOM images; to read them: pip install 'barlowctl\[dicom\]'"):
+        decode_picture(dicom(RAMP.astype(np.uint8)))
+
+
+def test_a_slice_of_a_real_scanner() -> None:
+    """Its first bytes are a TIFF's, as PS3.10 allows."""
+    from pydicom.data import get_testdata_file
+
+    data = Path(str(get_testdata_file("CT_small.dcm", download=False))).read_bytes()
+    assert data[:2] == b"II"
+    decoded = decode_picture(data, Conversion(Choices("-896:1167"), Ranges("-896:1167")))
+    assert decoded.pixels.shape == (128, 128)
+    assert (decoded.pixels.min(), decoded.pixels.max()) == (0, 255)
+    assert "values cut off" not in decoded.notes
+
+
+def test_a_folder_of_dicom_files_is_packed_with_the_first_picture_of_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BARLOWCTL_DATA", str(tmp_path / "home"))
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    values = (RAMP * 6).astype(np.uint16)
+    (folder / "a.dcm").write_bytes(dicom(values, bits=12))
+    (folder / "IM0001").write_bytes(dicom(values // 2, bits=12))
+    (folder / "DICOMDIR").write_bytes(dicom(values, OW_7FE0_10=None))
+    volume = np.stack([values, values // 3])[:, None]
+    (folder / "volume.dcm").write_bytes(dicom(volume, bits=12, IS_28_8=2))
+    assert [open_source(folder).describe(row)[0] for row in range(3)] == ["IM0001", "a.dcm", "volume.dcm"]
+    assert barlowctl(["data", "pack", str(folder), "scans"]) == 0
+    printed = capsys.readouterr()
+    assert "0 is black, 4,095 is white (the files say 12 bits)" in printed.out + printed.err
+    assert "first of several pictures" in printed.out
+    from barlowctl.data.beton.reader import Beton
+
+    packed = Beton.open(tmp_path / "home" / "scans" / "train.beton")
+    assert np.array_equal(packed.image(0)[..., 0], scaled(values // 2, 0, 4095))
+    assert np.array_equal(packed.image(2)[..., 0], scaled(values, 0, 4095))
