@@ -53,7 +53,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from barlowctl.garbage import collect_seldom, set_aside  # noqa: E402
+from barlowctl.garbage import set_aside  # noqa: E402
 
 TESTS = Path(__file__).resolve().parent
 LOCAL = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")
@@ -143,7 +143,6 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
         return (yield)
     finally:
         gc.enable()
-        collect_seldom()  # as in a command: 3 % of what the tests take were searches
 
 
 @pytest.hookimpl(tryfirst=True, specname="pytest_collection")
