@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import timm
 from timm.data.config import resolve_data_config
 from torch import nn
 
@@ -30,6 +31,7 @@ from barlowctl.recipe.caution import of_geometry
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
 from barlowctl.runs.subjects import SUFFIXES, WHAT, refuse_other_paths
+from barlowctl.runs.weights import HUB
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,10 @@ def _of_state_dict(path: Path) -> Subject | None:
 
 def _of_timm(name: str) -> Subject:
     architecture, _, tag = name.partition(".")
+    anew = partial(_built_anew, architecture)
     notes: tuple[str, ...] = ()
+    if name.startswith(HUB):
+        tag, anew = "published", partial(_built_anew_as_on_the_hub, name)
     if tag:
         backbone = published(name, allowed=WHAT)
     else:
@@ -256,7 +261,7 @@ def _of_timm(name: str) -> Subject:
         backbone.eval(),
         preprocessing := Preprocessing.of_timm(config),
         _folder(name),
-        partial(_built_anew, architecture, preprocessing, "default", {}),
+        partial(anew, preprocessing, "default", {}),
         metadata={"timm": name, "weights": tag or "random"},
         notes=(*notes, *unlike_timm(config)),
     )
@@ -269,6 +274,14 @@ def _built_anew(
     return build_checked_backbone(
         architecture, preprocessing.channels, (preprocessing.crop,), stem=stem, arguments={**arguments, **others}
     )
+
+
+def _built_anew_as_on_the_hub(
+    name: str, preprocessing: Preprocessing, stem: str, arguments: Mapping[str, Any], **others: Any
+) -> nn.Module:
+    """The same of a name on the Hugging Face Hub: its configuration there says which network it is."""
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **arguments, **others)
+    return model
 
 
 def _folder(name: str) -> Path:

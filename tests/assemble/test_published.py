@@ -65,6 +65,23 @@ def test_with_a_network_the_weights_are_had_by_their_name(
     assert published(WEIGHTS, allowed="").get_parameter("conv1.0.weight").shape == (24, 3, 3, 3)
 
 
+@pytest.mark.parametrize("name", [f"timm/{WEIGHTS}", "somebody/photos"])
+def test_a_name_on_the_hub_is_measured(name: str, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of timm's own, or one that somebody pushed; and the same network with weights of its own draw."""
+    hub.repositories.setdefault(name, hub.repositories[f"timm/{WEIGHTS}"])
+    use(hub, monkeypatch, tmp_path / "cache")
+    subject = open_subject(f"hf-hub:{name}")
+    weights = read_weights(f"hf-hub:{name}").backbone["conv1.0.weight"]
+    assert subject.backbone.state_dict()["conv1.0.weight"].equal(weights)
+    assert subject.kind == "timm"
+    assert subject.untrained is not None
+    fresh = subject.untrained().state_dict()
+    assert {key: value.shape for key, value in fresh.items()} == {
+        key: value.shape for key, value in subject.backbone.state_dict().items()
+    }
+    assert not fresh["conv1.0.weight"].equal(weights)
+
+
 def test_weights_that_are_not_on_the_hub_have_the_line_that_gets_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
-from barlowctl.data.images import png, tiff
+from barlowctl.data.images import formats, png, tiff
 from barlowctl.data.images.band_counts import BandCounts
 from barlowctl.data.images.brightness import look
 from barlowctl.data.images.conversion import Choices, Conversion
@@ -75,6 +75,8 @@ def deep_values(source: Source, choices: Choices) -> Iterator[Deep]:
 def _may_be_deep(data: bytes) -> bool:
     if (bits := png.depth(data)[0]) or data[:2] == b"\xff\xd8":
         return bits == 16
+    if formats.by_content(data[: formats.HEAD]) is formats.DICOM:  # which may begin as a TIFF does
+        return True
     return tiff.holds_more_than_8_bits(data) if tiff.is_tiff(data) else data[:4] not in (b"GIF8", b"RIFF")
 
 

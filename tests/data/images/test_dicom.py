@@ -15,6 +15,7 @@ from barlowctl.data.images.pixels import decode_picture
 from barlowctl.data.images.ranges import Ranges
 from barlowctl.data.images.unreadable import Unreadable
 from barlowctl.data.sources import open_source
+from barlowctl.data.sources.sample import conversion_of
 from tests.data.images.test_ranges import scaled
 
 RAMP = np.arange(600).reshape(20, 30)
@@ -133,7 +134,7 @@ def test_without_pydicom_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPa
         decode_picture(dicom(RAMP.astype(np.uint8)))
 
 
-def test_a_slice_of_a_real_scanner() -> None:
+def test_a_slice_of_a_real_scanner(tmp_path: Path) -> None:
     """Its first bytes are a TIFF's, as PS3.10 allows."""
     from pydicom.data import get_testdata_file
 
@@ -143,6 +144,9 @@ def test_a_slice_of_a_real_scanner() -> None:
     assert decoded.pixels.shape == (128, 128)
     assert (decoded.pixels.min(), decoded.pixels.max()) == (0, 255)
     assert "values cut off" not in decoded.notes
+    (tmp_path / "a.dcm").write_bytes(data)
+    measured = conversion_of(open_source(tmp_path)).ranges.measured()["int32"]
+    assert (measured.low, measured.high) == (-896, 1167)
 
 
 def test_a_folder_of_dicom_files_is_packed_with_the_first_picture_of_each(
