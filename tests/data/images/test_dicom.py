@@ -98,6 +98,30 @@ def test_fractions_are_floats_and_padding_is_black() -> None:
     assert (pixels.ravel()[:40] == 0).all()
 
 
+def sequence(*elements: bytes) -> bytes:
+    """The value of a sequence of one item."""
+    item = b"".join(elements)
+    return struct.pack("<2HI", 0xFFFE, 0xE000, len(item)) + item
+
+
+def test_a_table_of_units_and_the_rescaling_of_a_file_of_several_pictures() -> None:
+    stored = (RAMP % 256).astype(np.uint8)
+    table = (np.arange(256)[::-1] * 10).astype(np.uint16)
+    units = sequence(
+        element((0x28, 0x3002), "US", (256, 0, 16)),
+        element((0x28, 0x3004), "LO", "OD"),
+        element((0x28, 0x3006), "OW", table.tobytes()),
+    )
+    assert np.array_equal(decode_picture(dicom(stored, SQ_28_3000=units)).pixels, scaled(table[stored], 0, 4095))
+    rescaling = sequence(element((0x28, 0x1052), "DS", "-1000"), element((0x28, 0x1053), "DS", "2"))
+    groups = sequence(element((0x28, 0x9145), "SQ", rescaling))
+    window = Conversion(Choices("-1000:400"), Ranges("-1000:400"))
+    slices = np.stack([RAMP, RAMP[::-1]]).astype(np.uint16)[:, None]
+    for name in ("SQ_5200_9229", "SQ_5200_9230"):  # of all pictures, of each
+        pixels = decode_picture(dicom(slices, bits=12, IS_28_8=2, **{name: groups}), window).pixels
+        assert np.array_equal(pixels, scaled(RAMP * 2 - 1000, -1000, 400))
+
+
 def test_what_is_white_and_which_colours() -> None:
     values = (RAMP * 6).astype(np.uint16)
     turned = decode_picture(dicom(values, "MONOCHROME1", bits=12)).pixels
