@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from barlowctl.cli.app import run as barlowctl
-from barlowctl.data.images import formats
+from barlowctl.data.images import formats, tiff
 from barlowctl.data.images.conversion import Choices, Conversion
 from barlowctl.data.images.pixels import decode_picture
 from barlowctl.data.images.ranges import Ranges
@@ -149,6 +149,9 @@ def test_files_without_a_picture_and_damaged_ones_are_named() -> None:
     unknown = dicom(RAMP.astype(np.uint8)).replace(EXPLICIT.encode(), b"1.2.840.10008.1.2.9")
     with pytest.raises(Unreadable):
         decode_picture(unknown)
+    huge = dicom(RAMP.astype(np.uint8), US_28_10=65535, US_28_11=65535)
+    with pytest.raises(Unreadable, match=r"65,?535 x 65,?535"):
+        decode_picture(huge)
     assert formats.by_ending("disc/DICOMDIR") is formats.DOCUMENT
 
 
@@ -158,7 +161,7 @@ def test_without_pydicom_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPa
         decode_picture(dicom(RAMP.astype(np.uint8)))
 
 
-def test_a_slice_of_a_real_scanner(tmp_path: Path) -> None:
+def test_a_slice_of_a_real_scanner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its first bytes are a TIFF's, as PS3.10 allows."""
     from pydicom.data import get_testdata_file
 
@@ -169,6 +172,7 @@ def test_a_slice_of_a_real_scanner(tmp_path: Path) -> None:
     assert (decoded.pixels.min(), decoded.pixels.max()) == (0, 255)
     assert "values cut off" not in decoded.notes
     (tmp_path / "a.dcm").write_bytes(data)
+    monkeypatch.setattr(tiff, "is_tiff", lambda data: pytest.fail("looked at as a TIFF"))
     measured = conversion_of(open_source(tmp_path)).ranges.measured()["int32"]
     assert (measured.low, measured.high) == (-896, 1167)
 

@@ -349,6 +349,9 @@ def test_each_band_by_its_own_range(dtype: type) -> None:
     assert cut
     for band, (low, high) in enumerate(ends):
         assert np.array_equal(pixels[..., band], scaled(values[..., band], low, high))
+    large = np.tile(values, (16, 8, 1))  # above what one table of 16 bits pays for
+    tiled = of_bands.of(Deep(large, values.dtype.name)).to_8_bits(large)[0]
+    assert np.array_equal(tiled, np.tile(pixels, (16, 8, 1)))
     inside = Ranges("/".join(["0:5000"] * 13)).of(Deep(values, "uint16"))
     assert not inside.to_8_bits(values)[1]
 
@@ -385,6 +388,16 @@ def test_bands_that_hold_nothing_take_no_part_in_their_range() -> None:
     pixels, cut = used.to_8_bits(values, -9999)
     assert cut  # the 0.1 percent
     assert (pixels[:2, :, 3].max(), pixels[4, 0, 5], pixels[..., 7].max(), pixels[..., 8].max()) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("stated", [{"bits": 12}, {"white": 4095}], ids=["bits", "white"])
+def test_per_band_and_kinds_that_are_set_go_before_what_files_state(stated: dict[str, int]) -> None:
+    values = Deep(np.minimum(tile(), 4095), "uint16", **stated)
+    measured = Ranges("per-band", sample=lambda: iter([values])).of(values)
+    assert measured.bands[9] == (0, 60)
+    kind = "uint16 (12 bits)" if "bits" in stated else "uint16"
+    chosen = Ranges(f"{kind}=0:1000,float32=0:1").of(values)
+    assert (chosen.low, chosen.high) == (0, 1000)
 
 
 def test_ranges_of_other_numbers_of_bands_are_refused() -> None:
