@@ -53,8 +53,9 @@ def _of_examples(option: Any, command: Any) -> Iterator[str]:
 
 
 def _of_help(option: Any) -> list[str]:
-    """`train.epochs=5` of `Override a recipe value, e.g. train.epochs=5.`"""
-    return [example.rstrip(".,;)") for example in re.findall(r"e\.g\. (\S+)", option.help or "")]
+    """`train.epochs=5` of `Override a recipe value, e.g. train.epochs=5.`, and of quotes what they enclose."""
+    examples = re.findall(r"e\.g\. (?:'([^']*)'|(\S+))", option.help or "")
+    return [quoted or word.rstrip(".,;)") for quoted, word in examples]
 
 
 def _completed(option: Any, command: Any) -> list[str]:

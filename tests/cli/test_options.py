@@ -259,6 +259,7 @@ def test_a_path_that_is_not_permitted_is_bad_input(capsys: Captured, monkeypatch
         (["probe", "--data", "", "--knn"], "--data is empty", "probe --help"),
         (["pretrain", "--recipe=", "--dry-run"], "--recipe is empty", "pretrain --recipe quickstart --dry-run"),
         (["pretrain", "--set", ""], "--set is empty", "pretrain --set train.epochs=5"),
+        (["data", "pack", "--groups", "", "a", "b"], "--groups is empty", "data pack --groups 'patient[0-9]+' a b"),
         (["runs", "watch", ""], "an argument is empty, ''", "runs watch --help"),
         (["data", "pack", "--", "", "x"], "an argument is empty, ''", "data pack --help"),
     ],

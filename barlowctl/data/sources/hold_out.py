@@ -58,14 +58,25 @@ def part(source: Source, split: str, percent: int, there: Collection[str], group
     else:
         held, left_out = _held_out_by_groups(source, names, labels, percent, groups)
     if not len(held):
-        raise UserError(
-            f"--hold-out is {percent}, but no class of {source.path} has two labelled images"
-            + ("" if groups is None else " of different groups"),
-            allowed="class folders, or a table of labels beside the images (docs/data.md)",
-            next="--class-folders inner" if source.other_classes else "without --hold-out",
-        )
+        raise _nothing_held_out(source, labels, percent, groups)
     rows = held if split == "test" else np.setdiff1d(np.arange(len(labels)), [*held, *left_out])
     return Part(source, rows, split)
+
+
+def _nothing_held_out(source: Source, labels: np.ndarray, percent: int, groups: str | None) -> UserError:
+    named = f"--hold-out is {percent}, but no class of {source.path} has two labelled images"
+    if groups is not None and len(held_out_of_each(labels, percent)):
+        return UserError(
+            f"{named} of different groups (--groups is '{groups}')",
+            allowed="a regular expression whose match differs from patient to patient, e.g. 'patient[0-9]+'",
+            next="without --groups",
+        )
+    without = "without --hold-out" if groups is None else "without --hold-out --groups"
+    return UserError(
+        named,
+        allowed="class folders, or a table of labels beside the images (docs/data.md)",
+        next="--class-folders inner" if source.other_classes else without,
+    )
 
 
 def _described(source: Source) -> tuple[list[str], np.ndarray]:

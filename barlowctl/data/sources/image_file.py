@@ -13,7 +13,7 @@ class ImageFile(Source):
     """A single image, without a label."""
 
     def __init__(self, path: Path, split: str) -> None:
-        self.kind, self.path, self.split, self.class_names = "image", path, split, []
+        self.kind, self.path, self.split, self.class_names = "images", path, split, []
 
     def __len__(self) -> int:
         return 1

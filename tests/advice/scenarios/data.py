@@ -255,6 +255,10 @@ SCENARIOS = {
     "groups without a match": Scenario(
         [*PACK, "my images/train", "./new.beton", "--hold-out", "20", "--groups", "patient"]
     ),
+    "groups of all images": Scenario([*PACK, "my images/train", "./new.beton", "--hold-out", "20", "--groups", "p?ng"]),
+    "groups of images without labels": Scenario(
+        [*PACK, "one folder", "./new.beton", "--hold-out", "20", "--groups", "[0-9]+"]
+    ),
     "groups of no expression": Scenario([*PACK, "my images/train", "./new.beton", "--hold-out", "20", "--groups", "("]),
     "held out beside a test split": Scenario([*PACK, "my images", "./new.beton", "--hold-out", "20"]),
     "no such part": Scenario(

@@ -175,5 +175,15 @@ def test_groups_that_cannot_be_made_are_refused(birds: Path) -> None:
         group_of_each(["a"], "(")
     with pytest.raises(UserError, match="nothing is held out"):
         ReadOptions(groups="p")
-    with pytest.raises(UserError, match="has two labelled images of different groups"):
+    with pytest.raises(UserError, match="has two labelled images of different groups") as error:
         open_source(birds, "train", ReadOptions(hold_out=20, groups="png"))
+    assert error.value.next == "without --groups"
+
+
+def test_groups_of_images_without_labels_are_not_blamed(tmp_path: Path) -> None:
+    for number in range(3):
+        picture(tmp_path / f"p{number}.png")
+    with pytest.raises(UserError, match=r"has two labelled images$") as error:
+        open_source(tmp_path, "train", ReadOptions(hold_out=20, groups="p[0-9]"))
+    assert error.value.next == "without --hold-out --groups"
+    assert open_source(tmp_path / "p0.png").counted() == "1 image"
