@@ -37,11 +37,10 @@ def read(data: bytes) -> Parts | None:
 
     if _SILENT not in warnings.filters:
         warnings.filterwarnings("ignore", category=Warning, module=r"pydicom\.")
-    file = dcmread(io.BytesIO(data))
+    file = dcmread(io.BytesIO(data), force=True)  # also without the first 132 bytes, as before 1993
     pixels = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
     if not any(name in file for name in pixels) or "Rows" not in file or "Columns" not in file:
-        kind = getattr(getattr(file, "SOPClassUID", None), "name", "") or "an unknown kind"
-        raise Unreadable(f"a DICOM file without a picture: {kind}")
+        raise Unreadable(f"a DICOM file without a picture: {_kind(file)}")
     check_size(int(file.Columns), int(file.Rows))
     notes = ["first of several pictures"] if int(getattr(file, "NumberOfFrames", 1) or 1) > 1 else []
     values = _decoded(file)
@@ -54,19 +53,43 @@ def read(data: bytes) -> Parts | None:
     return Parts(_grey(values, file), inverted=file.PhotometricInterpretation == "MONOCHROME1", notes=notes)
 
 
+def _kind(file: Any) -> str:
+    """What the file says it is: "Comprehensive SR Storage", "Media Storage Directory Storage" (a DICOMDIR)."""
+    named = getattr(file, "SOPClassUID", None) or getattr(file.file_meta, "MediaStorageSOPClassUID", None)
+    return getattr(named, "name", "") or "an unknown kind"
+
+
 def _decoded(file: Any) -> np.ndarray:
     """Pixels of the first picture, colours as RGB."""
     from pydicom.pixels.utils import pixel_array
 
+    if "TransferSyntaxUID" not in file.file_meta:
+        file.file_meta.TransferSyntaxUID = _uncompressed(*file.original_encoding)
     try:
         return np.asarray(pixel_array(file, index=0))
     except (RuntimeError, NotImplementedError) as error:
-        compression, reason = file.file_meta.TransferSyntaxUID.name, str(error)
-        if "missing dependencies" in reason:
-            advice = "a decoder of it comes with: pip install python-gdcm"
-        else:
-            advice = f"which cannot be decoded: {reason.splitlines()[-1].strip()}"
-        raise Unreadable(f"a DICOM image compressed as {compression}; {advice}") from error
+        compression = file.file_meta.TransferSyntaxUID.name
+        raise Unreadable(f"a DICOM image compressed as {compression}; {why_not_decoded(str(error))}") from error
+
+
+def _uncompressed(implicit: bool, little_endian: bool) -> str:
+    """How a file that does not say it is stored, from how its elements are written (PS3.5, annex A)."""
+    if not little_endian:
+        return "1.2.840.10008.1.2.2"
+    return "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1"
+
+
+def why_not_decoded(reason: str) -> str:
+    """pydicom's reason, of every decoder that is there, and what brings one that is not."""
+    if "missing dependencies" in reason:
+        return "a decoder of it comes with: pip install python-gdcm"
+    of_each = [line.strip() for line in reason.splitlines() if line.strip()]
+    decoders = [line.partition(":")[0] for line in of_each[1:]]
+    why = f"which cannot be decoded: {'; '.join(of_each[1:] or of_each)}"
+    decoder, packages = ("pylibjpeg", "pylibjpeg pylibjpeg-libjpeg") if "12-bit" in reason else ("gdcm", "python-gdcm")
+    if not decoders or decoder in decoders:
+        return why
+    return f"{why}; another decoder may: pip install {packages}"
 
 
 def _colours(values: np.ndarray) -> np.ndarray:

@@ -97,6 +97,7 @@ _BESIDE_IMAGES = frozenset(_OTHER_ENDINGS.split())
 
 _MAGIC: tuple[tuple[int, bytes, Format], ...] = (
     (128, b"DICM", DICOM),  # before TIFF, whose header may stand in its first 128 bytes (PS3.10, 7.1)
+    *((0, start, DICOM) for start in (b"\x08\0\x05\0", b"\x08\0\0\0\x04\0\0\0", b"\x02\0\0\0UL")),  # old
     (0, b"\xff\xd8\xff", IMAGE),
     (0, b"\x89PNG\r\n\x1a\n", IMAGE),
     (0, b"GIF87a", IMAGE),

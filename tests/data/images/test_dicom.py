@@ -11,6 +11,7 @@ import pytest
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.data.images import formats, tiff
 from barlowctl.data.images.conversion import Choices, Conversion
+from barlowctl.data.images.dicom import why_not_decoded
 from barlowctl.data.images.pixels import decode_picture
 from barlowctl.data.images.ranges import Ranges
 from barlowctl.data.images.unreadable import Unreadable
@@ -153,6 +154,36 @@ def test_files_without_a_picture_and_damaged_ones_are_named() -> None:
     with pytest.raises(Unreadable, match=r"65,?535 x 65,?535"):
         decode_picture(huge)
     assert formats.by_ending("disc/DICOMDIR") is formats.DOCUMENT
+    contents = report.replace(b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.840.10008.1.3.10".ljust(26, b"\0"), 1)
+    contents = contents.replace(element((8, 0x16), "UI", "1.2.840.10008.5.1.4.1.1.2"), b"")
+    with pytest.raises(Unreadable, match="a DICOM file without a picture: Media Storage Directory"):
+        decode_picture(contents)
+
+
+def test_old_files_without_the_first_132_bytes_are_read() -> None:
+    """Two that begin with what DICM precedes, and with the elements themselves, which say how they are written."""
+    values = (RAMP * 6).astype(np.uint16)
+    data = dicom(values, bits=12, CS_8_5="ISO_IR 100")
+    elements = data.index(element((8, 5), "CS", "ISO_IR 100"))
+    for start in (132, elements):
+        assert np.array_equal(decode_picture(data[start:]).pixels, scaled(values, 0, 4095))
+    charset, kind = b"ISO_IR 100", b"1.2.840.10008.5.1.4.1.1.481.3\0"
+    implicit = struct.pack("<HHI", 8, 5, 10) + charset + struct.pack("<HHI", 8, 0x16, 30) + kind
+    with pytest.raises(Unreadable, match="a DICOM file without a picture: RT Structure Set Storage"):
+        decode_picture(implicit)
+
+
+def test_every_decoder_says_why_and_what_brings_another() -> None:
+    from pydicom.data import get_testdata_file
+
+    extended = Path(str(get_testdata_file("JPGExtended.dcm", download=False))).read_bytes()
+    with pytest.raises(Unreadable, match=r"12-bit precision; another decoder may: pip install pylibjpeg pylibjpeg-lib"):
+        decode_picture(extended)
+    begun = "Unable to decode as exceptions were raised by all available plugins:\n"
+    both = why_not_decoded(begun + "  gdcm: no\n  pillow: broken data stream")
+    assert both == "which cannot be decoded: gdcm: no; pillow: broken data stream"
+    assert why_not_decoded(begun + "  pillow: no").endswith("pillow: no; another decoder may: pip install python-gdcm")
+    assert why_not_decoded("this syntax is not known") == "which cannot be decoded: this syntax is not known"
 
 
 def test_without_pydicom_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
