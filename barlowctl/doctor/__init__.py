@@ -42,6 +42,8 @@ def checks(*, data_home: Path, runs: Path) -> list[Check]:
         ("runs", lambda: folders.check_folder("runs", runs, None)),
         ("tensorboard", lambda: software.check_optional("tensorboard", "writes TensorBoard files")),
         ("wandb", lambda: software.check_optional("wandb", "logs to Weights & Biases")),
+        ("pillow-heif", lambda: software.check_optional("pillow-heif", "reads HEIC photos", "pillow_heif", "heif")),
+        ("pydicom", lambda: software.check_optional("pydicom", "reads DICOM scans", extra="dicom")),
     ]
     return [_guarded(name, check) for name, check in planned]
 

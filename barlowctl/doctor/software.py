@@ -113,8 +113,9 @@ def check_compiler() -> Check:
     return Check("compiler", "warn", missing, f"recipes with train.compile need one: {compilers.installation()}")
 
 
-def check_optional(name: str, purpose: str) -> Check:
-    """A package of an extra: absent is fine."""
-    if util.find_spec(name) is None:
-        return Check(name, "ok", "not installed", f"optional, {purpose}: pip install {name}")
+def check_optional(name: str, purpose: str, module: str | None = None, extra: str | None = None) -> Check:
+    """A package of an extra: absent is fine. module, extra: where they are called otherwise than it."""
+    if util.find_spec(module or name) is None:
+        which = f"'barlowctl[{extra}]'" if extra else name
+        return Check(name, "ok", "not installed", f"optional, {purpose}: pip install {which}")
     return Check(name, "ok", metadata.version(name))

@@ -22,6 +22,7 @@ def test_every_check_of_this_machine_is_well_formed(tmp_path: Path) -> None:
     assert [check.name for check in checks] == [
         "system", "python", "torch", "torchvision", "cuda", "bf16", "timm", "loader", "jpeg", "numba",
         "numba cache", "compiler", "compiled code", "cores", "memory", "data home", "runs", "tensorboard", "wandb",
+        "pillow-heif", "pydicom",
     ]  # fmt: skip
     for check in checks:
         assert check.value
@@ -38,6 +39,14 @@ def test_the_oldest_versions_are_those_that_are_installed_with_the_package(check
         name: oldest[name] for name in software.OLDEST
     }
     assert project["requires-python"] == f">={'.'.join(map(str, software.OLDEST_PYTHON))}"
+
+
+def test_optional_packages_are_named_with_what_installs_them() -> None:
+    absent = software.check_optional("reader", "reads scans", "no_such_module", "scans")
+    assert (absent.status, absent.value) == ("ok", "not installed")
+    assert absent.advice == "optional, reads scans: pip install 'barlowctl[scans]'"
+    assert software.check_optional("no_such_module", "logs").advice == "optional, logs: pip install no_such_module"
+    assert software.check_optional("pillow", "reads images", "PIL").value == metadata.version("pillow")
 
 
 def test_looking_makes_nothing(tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ def part(source: Source, split: str, percent: int, there: Collection[str], group
     left_out: np.ndarray = np.zeros(0, np.int64)
     if groups is None:
         held = held_out_of_each(labels, percent)
+        if lacking := _classes_without(labels, held):
+            source.scan_report.note(f"held out: nothing of {counted(lacking, 'class', 'classes')} with a single image")
     else:
         held, left_out = _held_out_by_groups(source, names, labels, percent, groups)
     if not len(held):
@@ -94,13 +96,17 @@ def _held_out_by_groups(
     held, left_out = np.flatnonzero(of_chosen & (labels >= 0)), np.flatnonzero(of_chosen & (labels < 0))
     share = len(held) / max(1, (labels >= 0).sum())
     note = f"held out: {len(chosen):,} of {len(set(groups)):,} groups, {share:.0%} of the labelled images"
-    lacking = set(labels[labels >= 0].tolist()) - set(labels[held].tolist())
-    if lacking:
-        note += f"; of {counted(len(lacking), 'class', 'classes')} all images are of one group, which is trained on"
+    if lacking := _classes_without(labels, held):
+        note += f"; of {counted(lacking, 'class', 'classes')} all images are of one group, which is trained on"
     if len(left_out):
         note += f"; {counted(len(left_out), 'image')} of these groups without a label in neither split"
     source.scan_report.note(note)
     return held, left_out
+
+
+def _classes_without(labels: np.ndarray, held: np.ndarray) -> int:
+    """How many classes no image is held out of."""
+    return len(set(labels[labels >= 0].tolist()) - set(labels[held].tolist()))
 
 
 def group_of_each(names: Sequence[str], pattern: str) -> list[str]:

@@ -40,6 +40,8 @@ def test_some_of_each_class_are_held_out_and_the_rest_is_left(birds: Path) -> No
     assert -1 in [label for _, label in train]
     assert opened(birds, "test") == test
     assert open_source(birds, "test", ReadOptions(hold_out=40)).class_names == ["owl", "robin", "stork"]
+    notes = open_source(birds, "train", ReadOptions(hold_out=40)).scan_report.notes
+    assert "held out: nothing of 1 class with a single image" in notes
 
 
 @pytest.mark.parametrize(("percent", "of_two", "of_ten"), [(1, 1, 1), (20, 1, 2), (25, 1, 2), (99, 1, 9)])
