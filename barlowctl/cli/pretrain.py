@@ -15,7 +15,7 @@ from barlowctl.cli.help import examples
 from barlowctl.cli.init_weights import overrides_with_init
 from barlowctl.cli.live import binary_size, duration, show
 from barlowctl.cli.pretrain_job import absolute, arguments_of_every_start, refuse_flags_of_a_job, start_job
-from barlowctl.cli.pretrain_ranks import is_rank, run_ranks
+from barlowctl.cli.pretrain_ranks import device_of_ranks, is_rank, run_ranks
 from barlowctl.errors import UserError
 from barlowctl.signals import noted
 
@@ -135,12 +135,13 @@ def pretrain(
     Several devices: --gpus, or torchrun with any number of nodes. The batch is shared by them, and the
     gradient is that of the whole batch.
     """
+    device = device_of_ranks(gpus, processes, device)
     if slurm or print_sbatch:
         launcher.refuse_several(f"pretrain {'--slurm' if slurm else '--print-sbatch'}")
         sbatch_options = options.slurm_values(slurm_options)
     else:
         refuse_flags_of_a_job(nodes > 1 and not dry_run, time_limit is not None, bool(slurm_options))
-        if (count := gpus or processes) and not dry_run and not is_rank(gpus, processes):
+        if (count := gpus or processes) and not dry_run and not is_rank():
             raise typer.Exit(run_ranks(context.obj, count, on_gpus=gpus is not None))
     console = Console(json=json, quiet=quiet)
     overrides = overrides_with_init(overrides, init, resume, look=True)
@@ -152,7 +153,7 @@ def pretrain(
 
     from barlowctl.assemble.machine import Runtime
 
-    runtime = Runtime(device="cpu" if processes else device, threads=threads, workers=workers, loader=loader)
+    runtime = Runtime(device=device, threads=threads, workers=workers, loader=loader)
     if dry_run:
         _dry_run(console, value, runtime, data, nodes * ranks_per_node, resumed.directory if resumed else None)
         return
@@ -170,7 +171,7 @@ def pretrain(
             directory,
             ["--recipe", absolute(named), *(part for text in overrides or () for part in ("--set", text))],
             arguments_of_every_start(
-                data or value.data.dataset, "cpu" if processes else device, threads, workers, loader,
+                data or value.data.dataset, device, threads, workers, loader,
                 rank_timeout, tensorboard, wandb,
             ),
             submit=not print_sbatch,

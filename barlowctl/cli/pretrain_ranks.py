@@ -9,14 +9,35 @@ from barlowctl.cores import usable_cores
 from barlowctl.errors import UserError
 
 
-def is_rank(gpus: int | None, processes: int | None) -> bool:
-    """Whether this process is a rank of --gpus or --processes already.
+def device_of_ranks(gpus: int | None, processes: int | None, device: str) -> str:
+    """What --device is for each process of --gpus or --processes.
 
     Raises:
-        UserError: both were given, or a launcher started other ranks.
+        UserError: both were given, or one of them with a device of the other.
     """
     if gpus and processes:
         raise UserError("--gpus and --processes exclude each other", next="without --processes")
+    if gpus and device == "cpu":
+        raise UserError(
+            f"--gpus {gpus} and --device cpu exclude each other",
+            allowed="--processes for several processes on a CPU",
+            next=f"--processes {gpus} without --gpus --device",
+        )
+    if processes and device.startswith("cuda"):
+        raise UserError(
+            f"--processes {processes}, which compute on the CPU, and --device {device} exclude each other",
+            allowed="--gpus for several GPUs",
+            next=f"--gpus {processes} without --processes --device",
+        )
+    return "cpu" if processes else device
+
+
+def is_rank() -> bool:
+    """Whether this process is a rank of --gpus or --processes already.
+
+    Raises:
+        UserError: a launcher started other ranks.
+    """
     if os.environ.get("BARLOWCTL_EXIT_CODES") and "WORLD_SIZE" in os.environ:
         return True
     started = launcher.detect()

@@ -11,7 +11,7 @@ from barlowctl import launcher
 from barlowctl.cli import limits, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
-from barlowctl.cli.pretrain_ranks import is_rank, run_ranks
+from barlowctl.cli.pretrain_ranks import device_of_ranks, is_rank, run_ranks
 from barlowctl.cli.subject import open_named, require
 from barlowctl.cli.training_lines import report_training
 from barlowctl.cli.transfer_detection import DetectionFlags, detect
@@ -200,11 +200,11 @@ def transfer(
         require(subject)
         from barlowctl.assemble.machine import Runtime
 
-        runtime = Runtime("cpu" if processes else device, threads, workers, loader)
+        runtime = Runtime(device_of_ranks(gpus, processes, device), threads, workers, loader)
         if dry_run:
             show_costs(console, subject, task, data, flags, runtime, gpus or processes or 1)
             return
-        if (count := gpus or processes) and not is_rank(gpus, processes):
+        if (count := gpus or processes) and not is_rank():
             raise typer.Exit(run_ranks(context.obj, count, on_gpus=gpus is not None))
         detect(console, subject, task, data, flags, runtime, out=out, policy=policy)
         return

@@ -103,6 +103,9 @@ def test_an_error_of_all_ranks_is_said_once(recipe: Path, tmp_path: Path) -> Non
     ("arguments", "environment", "says"),
     [
         (["--gpus", "2", "--processes", "2"], {}, "exclude each other"),
+        (["--gpus", "2", "--device", "cpu"], {}, "--gpus 2 and --device cpu exclude each other"),
+        (["--processes", "2", "--device", "cuda"], {}, "and --device cuda exclude each other"),
+        (["--print-sbatch", "--gpus", "2", "--device", "cpu"], {}, "exclude each other"),
         (["--gpus", "64"], {}, "64 GPUs were asked for"),
         (["--processes", "1000"], {}, "1000 cores were asked for"),
         (["--processes", "2"], LAUNCHED, "torchrun started 2 ranks already"),

@@ -75,6 +75,8 @@ SCENARIOS = {
     "flags of a job": Scenario([*RECIPE, "--nodes", "2"]),
     "option of a job": Scenario([*RECIPE, "--print-sbatch", "--slurm-option", "partition"]),
     "GPUs and processes": Scenario([*RECIPE, "--gpus", "2", "--processes", "2"], then="2 GPUs were asked for"),
+    "GPUs on a CPU": Scenario([*RECIPE, *SHORT, "--dry-run", "--gpus", "2", "--device", "cpu"]),
+    "processes on a GPU": Scenario([*RECIPE, "--processes", "2", "--device", "cuda"], then="2 GPUs were asked for"),
     "no GPUs": Scenario([*RECIPE, *SHORT, "--gpus", "2"]),
     "more processes than cores": Scenario([*RECIPE, *SHORT, "--processes", "1000"], two_cores, slow=True),
     "batch not to be shared": Scenario(
