@@ -87,8 +87,10 @@ def read(data: bytes) -> Parts:
         image = ImageOps.exif_transpose(opened) if orientation != 1 else opened
         if image.mode.startswith("I") or image.mode == "F":
             values = np.array(image)
-            nodata = tiff.nodata(opened.tag_v2.get(tiff.NODATA), values.dtype) if opened.format == "TIFF" else None
-            return Parts(Deep(values, values.dtype.name, nodata=nodata), notes=notes)
+            tags = opened.tag_v2 if opened.format == "TIFF" else {}
+            nodata = tiff.nodata(tags.get(tiff.NODATA), values.dtype)
+            inverted = tags.get(tiff.PHOTOMETRIC) == tiff.WHITE_IS_ZERO  # Pillow turns those of 8 bits alone
+            return Parts(Deep(values, values.dtype.name, nodata=nodata), inverted=inverted, notes=notes)
         if ";16" in layout:
             notes.append("16 bits to 8")
         return _parts_of(image, notes)

@@ -99,6 +99,8 @@ def _finished(parts: Parts, conversion: Conversion) -> Decoded:
         pixels = parts.values
     if parts.inverted:
         pixels = 255 - pixels
+        if isinstance(parts.values, Deep) and parts.values.nodata is not None:  # it is black all the same
+            pixels[parts.values.values == parts.values.nodata] = 0
     if parts.alpha is not None:
         alpha = _alpha_of_8_bits(parts.alpha, value_range)
         if alpha.min() < 255:

@@ -21,7 +21,8 @@ from barlowctl.errors import UserError
 from barlowctl.packages import required
 
 _STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # PhotometricInterpretation
+PHOTOMETRIC = 262
+WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # ExtraSamples: alpha, premultiplied or not
 _ORIENTATION, _LARGEST = 274, 281  # tags
 NODATA = 42113  # GDAL's
@@ -88,7 +89,7 @@ def read(data: bytes, bands: tuple[int, ...]) -> Tiff | None:
         _values_or_deep(taken, page),
         None if alpha is None else np.ascontiguousarray(_native(values[..., alpha])),
         int(kind) == _ASSOCIATED,
-        int(page.photometric) == _WHITE_IS_ZERO,
+        int(page.photometric) == WHITE_IS_ZERO,
         _orientation(page),
         [*notes, *(["first of several pictures"] if several else [])],
         int(page.samplesperpixel) - (alpha is not None),
@@ -120,7 +121,7 @@ def _of_pages(pages: list[Any], bands: tuple[int, ...]) -> Tiff:
         _values_or_deep(read[0] if len(read) == 1 else np.stack(read, axis=-1), first),
         None,
         False,
-        int(first.photometric) == _WHITE_IS_ZERO,
+        int(first.photometric) == WHITE_IS_ZERO,
         _orientation(first),
         [f"bands {in_words(bands)} of {len(pages)} pages"],
         len(pages),
@@ -179,7 +180,7 @@ def _is_pillows(page: Any) -> bool:
     if page.dtype is None or (page.is_tiled and page.imagedepth > 1):
         return page.dtype is None
     photometric = int(page.photometric)
-    if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB) or np.dtype(page.dtype).kind == "b":
+    if photometric not in (WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB) or np.dtype(page.dtype).kind == "b":
         return True
     if np.dtype(page.dtype) != np.uint8 or page.bitspersample > 8:
         return False

@@ -283,6 +283,10 @@ def test_nodata_does_not_count_and_is_black(dtype: type, nodata: float, compress
     decoded = decode_picture(stream.getvalue())
     assert np.array_equal(decoded.pixels, expected)
     assert "values cut off" not in decoded.notes
+    white_is_0 = stream.getvalue().replace(b"\x06\x01\x03\0\x01\0\0\0\x01\0", b"\x06\x01\x03\0\x01\0\0\0\0\0")
+    turned = 255 - scaled(values, 0, 255)
+    turned[3:6] = 0
+    assert np.array_equal(decode_picture(white_is_0).pixels, turned)
 
 
 def test_types_have_ranges_of_their_own(tmp_path: Path) -> None:
