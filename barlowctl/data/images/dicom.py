@@ -20,6 +20,7 @@ from barlowctl.data.images.limits import check_size
 from barlowctl.data.images.parts import Parts
 from barlowctl.data.images.unreadable import Unreadable
 
+_INVERTED = "MONOCHROME1"
 _SILENT = ("ignore", None, Warning, re.compile(r"pydicom\."), 0)
 
 
@@ -50,7 +51,7 @@ def read(data: bytes) -> Parts | None:
         from pydicom.pixels.processing import apply_color_lut
 
         return Parts(_colours(apply_color_lut(values, file)), notes=[*notes, "palette"])
-    return Parts(_grey(values, file), inverted=file.PhotometricInterpretation == "MONOCHROME1", notes=notes)
+    return Parts(_grey(values, file), inverted=file.PhotometricInterpretation == _INVERTED, notes=notes)
 
 
 def _kind(file: Any) -> str:
@@ -65,6 +66,9 @@ def _decoded(file: Any) -> np.ndarray:
 
     if "TransferSyntaxUID" not in file.file_meta:
         file.file_meta.TransferSyntaxUID = _uncompressed(*file.original_encoding)
+    syntax, stored = file.file_meta.TransferSyntaxUID, int(getattr(file, "BitsStored", 0) or 0)
+    if not syntax.is_encapsulated and getattr(file, "HighBit", None) not in (None, stored - 1):
+        raise Unreadable(f"a DICOM image of {stored} bits whose highest is bit {file.HighBit}, and not {stored - 1}")
     try:
         return np.asarray(pixel_array(file, index=0))
     except (RuntimeError, NotImplementedError) as error:
@@ -101,6 +105,9 @@ def _grey(values: np.ndarray, file: Any) -> np.ndarray | Deep:
     """Values in the scanner's units: unsigned as they are stored, with their bits, else int32; float32 of fractions."""
     padding = getattr(file, "PixelPaddingValue", None)
     nodata = None if padding is None else float(padding)
+    if padding is not None and (limit := getattr(file, "PixelPaddingRangeLimit", None)) is not None:
+        low, high = sorted((int(padding), int(limit)))
+        values = np.where((values >= low) & (values <= high), np.asarray(padding, values.dtype), values)
     if "ModalityLUTSequence" in file:
         from pydicom.pixels.processing import apply_modality_lut
 
@@ -108,6 +115,10 @@ def _grey(values: np.ndarray, file: Any) -> np.ndarray | Deep:
     slope, intercept = _rescaling(file)
     if values.dtype.kind == "u" and (slope, intercept) == (1, 0):
         if values.dtype == np.uint8:
+            if nodata is not None:
+                values = np.where(
+                    values == nodata, np.uint8(255 * (file.PhotometricInterpretation == _INVERTED)), values
+                )
             return values * np.uint8(255) if file.BitsStored == 1 else values
         stored = int(file.BitsStored)
         bits = stored if stored < 8 * values.dtype.itemsize else 0
@@ -122,8 +133,11 @@ def _grey(values: np.ndarray, file: Any) -> np.ndarray | Deep:
 def _rescaling(file: Any) -> tuple[float, float]:
     """Slope and intercept; of files of several pictures that of all, or of the first."""
     for place in (file, *_functional_groups(file)):
-        if "RescaleSlope" in place:
-            return float(place.RescaleSlope), float(getattr(place, "RescaleIntercept", 0) or 0)
+        slope, intercept = (getattr(place, f"Rescale{of}", None) for of in ("Slope", "Intercept"))
+        if slope is not None or intercept is not None:
+            if slope == 0:
+                raise Unreadable("a DICOM image whose RescaleSlope is 0: all its values would be the same")
+            return float(1 if slope is None else slope), float(intercept or 0)
     return 1.0, 0.0
 
 

@@ -123,6 +123,39 @@ def test_a_table_of_units_and_the_rescaling_of_a_file_of_several_pictures() -> N
         assert np.array_equal(pixels, scaled(RAMP * 2 - 1000, -1000, 400))
 
 
+def test_padding_is_black_in_every_kind_of_picture() -> None:
+    """Of MONOCHROME1 it was turned over with the rest; ranges of padding and pictures of 8 bits were not heeded."""
+    values = (RAMP * 6).astype(np.uint16)
+    turned = decode_picture(dicom(values, "MONOCHROME1", bits=12, US_28_120=0)).pixels
+    assert turned[0, 0] == 0
+    assert np.array_equal(turned.ravel()[1:], 255 - scaled(values, 0, 4095).ravel()[1:])
+    for value, limit in ((2000, 3000), (3000, 2000)):
+        pixels = decode_picture(dicom(values, bits=12, US_28_120=value, US_28_121=limit)).pixels
+        padded = (values >= 2000) & (values <= 3000)
+        assert np.array_equal(pixels, np.where(padded, 0, scaled(values, 0, 4095)))
+    eight = (RAMP % 200).astype(np.uint8)
+    assert np.array_equal(decode_picture(dicom(eight, US_28_120=199)).pixels, np.where(eight == 199, 0, eight))
+    turned = decode_picture(dicom(eight, "MONOCHROME1", US_28_120=0)).pixels
+    assert np.array_equal(turned, np.where(eight == 0, 0, 255 - eight))
+
+
+def test_a_lacking_slope_is_one_and_zero_and_other_bits_are_refused() -> None:
+    values = (RAMP * 6).astype(np.uint16)
+    window = Conversion(Choices("-1024:3071"), Ranges("-1024:3071"))
+    expected = scaled(values.astype(np.int32) - 1024, -1024, 3071)
+    for slope in ("", None):
+        assert np.array_equal(
+            decode_picture(dicom(values, DS_28_1052="-1024", DS_28_1053=slope), window).pixels, expected
+        )
+    assert np.array_equal(
+        decode_picture(dicom(values, bits=12, DS_28_1052="", DS_28_1053="")).pixels, scaled(values, 0, 4095)
+    )
+    with pytest.raises(Unreadable, match="of 12 bits whose highest is bit 15, and not 11"):
+        decode_picture(dicom(values * 16, bits=12, US_28_102=15))
+    with pytest.raises(Unreadable, match="whose RescaleSlope is 0"):
+        decode_picture(dicom(values, DS_28_1052="0", DS_28_1053="0"))
+
+
 def test_what_is_white_and_which_colours() -> None:
     values = (RAMP * 6).astype(np.uint16)
     turned = decode_picture(dicom(values, "MONOCHROME1", bits=12)).pixels
