@@ -46,7 +46,7 @@ def read(data: bytes) -> Parts | None:
     notes = ["first of several pictures"] if int(getattr(file, "NumberOfFrames", 1) or 1) > 1 else []
     values = _decoded(file)
     if values.ndim == 3:
-        return Parts(_colours(values), notes=notes)
+        return Parts(_colours(values, int(file.BitsStored)), notes=notes)
     if file.PhotometricInterpretation == "PALETTE COLOR":
         from pydicom.pixels.processing import apply_color_lut
 
@@ -96,9 +96,11 @@ def why_not_decoded(reason: str) -> str:
     return f"{why}; another decoder may: pip install {packages}"
 
 
-def _colours(values: np.ndarray) -> np.ndarray:
-    """Colours of 8 bits; of 16 bits the upper 8."""
-    return values if values.dtype == np.uint8 else (values >> (8 * (values.dtype.itemsize - 1))).astype(np.uint8)
+def _colours(values: np.ndarray, bits: int = 0) -> np.ndarray:
+    """Colours of 8 bits; of more bits the upper 8. bits: how many are stored; 0: all that the type holds."""
+    if values.dtype == np.uint8:
+        return values
+    return (values >> max(0, (bits or 8 * values.dtype.itemsize) - 8)).astype(np.uint8)
 
 
 def _grey(values: np.ndarray, file: Any) -> np.ndarray | Deep:

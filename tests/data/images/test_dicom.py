@@ -162,6 +162,9 @@ def test_what_is_white_and_which_colours() -> None:
     assert np.array_equal(turned, 255 - scaled(values, 0, 4095))
     colours = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     assert np.array_equal(decode_picture(dicom(colours, "RGB")).pixels, colours)
+    deep = colours.astype(np.uint16) * 16 + 15
+    assert np.array_equal(decode_picture(dicom(deep, "RGB", bits=12)).pixels, colours)
+    assert np.array_equal(decode_picture(dicom(deep * 16, "RGB")).pixels, colours)
     table = {
         f"{kind}_28_{number}": value
         for channel in range(3)
