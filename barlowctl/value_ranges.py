@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 AUTO, TYPE, PER_BAND = "auto", "type", "per-band"
 NAMED = (AUTO, TYPE, PER_BAND)
@@ -36,6 +36,12 @@ def parse(text: str) -> dict[str, tuple[Ends, ...]]:
             raise ValueError(f"'{text}' names values twice")
         made[kind] = tuple(_ends(ends) for ends in match[2].split("/"))
     return made
+
+
+def of_other_bands(ranges: Mapping[str, tuple[Ends, ...]], bands: int) -> int:
+    """How many bands ranges are of, where those are others than the bands that were chosen (0: none were); else 0."""
+    numbers = {len(ends) for ends in ranges.values()} - {1, bands}
+    return max(numbers) if bands and numbers else 0
 
 
 def _ends(text: str) -> Ends:

@@ -42,12 +42,12 @@ class Data(Section):
     @model_validator(mode="after")
     def _converts(self) -> Data:
         try:
-            of_bands = {len(ends) for ends in value_ranges.parse(self.range).values()} - {1}
+            ranges = value_ranges.parse(self.range)
         except ValueError:
             raise ValueError(f"range is '{self.range}': {value_ranges.ALLOWED}") from None
-        if of_bands and self.bands and of_bands != {len(self.bands)}:
+        if others := value_ranges.of_other_bands(ranges, len(self.bands)):
             raise ValueError(
-                f"range is '{self.range}', of {max(of_bands)} bands, and bands chooses {len(self.bands)}: LOW:HIGH for "
+                f"range is '{self.range}', of {others} bands, and bands chooses {len(self.bands)}: LOW:HIGH for "
                 "all, per-band, or as many as there are bands, with / between them"
             )
         if not re.fullmatch("white|black|grey|gray|none|#[0-9a-fA-F]{6}", self.background):

@@ -20,11 +20,10 @@ class BandValues:
     """Values of some pixels of each image, the same ones each time.
 
     Attributes:
-        bands: of an image; 0 until there is one.    images: how many were added.
+        bands: of an image; 0 until there is one.
     """
 
     bands: int = 0
-    images: int = 0
     _parts: list[np.ndarray] = field(default_factory=list, repr=False)
 
     def add(self, values: np.ndarray, nodata: float | None = None) -> None:
@@ -35,7 +34,6 @@ class BandValues:
         self.bands = self.bands or pixels.shape[1]
         if pixels.shape[1] != self.bands or not len(pixels):
             return
-        self.images += 1
         if len(pixels) > (most := max(1, _VALUES // self.bands)):
             pixels = pixels[np.random.default_rng(0).integers(0, len(pixels), most)]
         self._parts.append(_without(pixels, nodata))
@@ -47,7 +45,7 @@ class BandValues:
 
 
 def _without(pixels: np.ndarray, nodata: float | None) -> np.ndarray:
-    """Pixels as float32, not-a-number where a value stands for nothing; of whole numbers without such as they are."""
+    """Pixels as floats, not-a-number where one stands for nothing; whole numbers without such stay as they are."""
     if pixels.dtype.kind == "f":
         finite = np.where(np.isfinite(pixels), pixels, np.nan)
         return finite if nodata is None else np.where(pixels == nodata, np.nan, finite)

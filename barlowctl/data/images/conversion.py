@@ -34,10 +34,10 @@ class Choices:
     bands: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        of_bands = {len(of_kind.bands) for of_kind in ranges.parse(self.range).values()} - {0}
-        if of_bands and self.bands and of_bands != {len(self.bands)}:
+        of_kinds = {kind: of_kind.ends for kind, of_kind in ranges.parse(self.range).items()}
+        if others := value_ranges.of_other_bands(of_kinds, len(self.bands)):
             raise UserError(
-                f"the range is '{self.range}', of {max(of_bands)} bands, and {len(self.bands)} were chosen",
+                f"the range is '{self.range}', of {others} bands, and {len(self.bands)} were chosen",
                 allowed="LOW:HIGH for all, or as many as there are bands, with / between them",
                 next=f"--range {value_ranges.PER_BAND}",
             )

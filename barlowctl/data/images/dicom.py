@@ -106,10 +106,10 @@ def _colours(values: np.ndarray, bits: int = 0) -> np.ndarray:
 def _grey(values: np.ndarray, file: Any) -> np.ndarray | Deep:
     """Values in the scanner's units: unsigned as they are stored, with their bits, else int32; float32 of fractions."""
     padding = getattr(file, "PixelPaddingValue", None)
-    nodata = None if padding is None else float(padding)
-    if padding is not None and (limit := getattr(file, "PixelPaddingRangeLimit", None)) is not None:
-        low, high = sorted((int(padding), int(limit)))
-        values = np.where((values >= low) & (values <= high), np.asarray(padding, values.dtype), values)
+    nodata = None if padding is None else float(_as_stored(padding, values.dtype))
+    if nodata is not None and (limit := getattr(file, "PixelPaddingRangeLimit", None)) is not None:
+        low, high = sorted((nodata, float(_as_stored(limit, values.dtype))))
+        values = np.where((values >= low) & (values <= high), _as_stored(padding, values.dtype), values)
     if "ModalityLUTSequence" in file:
         from pydicom.pixels.processing import apply_modality_lut
 
@@ -130,6 +130,11 @@ def _grey(values: np.ndarray, file: Any) -> np.ndarray | Deep:
     if nodata is not None:
         nodata = float(np.asarray(nodata * slope + intercept).astype(scaled.dtype))  # rounded as the values are
     return Deep(scaled, scaled.dtype.name, nodata=nodata)
+
+
+def _as_stored(padding: Any, dtype: np.dtype) -> np.ndarray:
+    """A padding value in the pixels' type: of pixels with a sign some scanners write -2000 as 63536, its 16 bits."""
+    return np.asarray(padding).astype(dtype)
 
 
 def _rescaling(file: Any) -> tuple[float, float]:

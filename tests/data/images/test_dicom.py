@@ -95,6 +95,7 @@ def test_fractions_are_floats_and_padding_is_black() -> None:
     assert np.array_equal(pixels[3:], scaled((stored[3:] * 0.3 - 1024).astype(np.float32), -800, -500))
     padded = np.where(RAMP < 40, -2000, RAMP).astype(np.int16)  # -2000 is no value, and the others are 0 to 599
     pixels = decode_picture(dicom(padded, SS_28_120=-2000)).pixels
+    assert np.array_equal(decode_picture(dicom(padded, US_28_120=63536)).pixels, pixels)  # the same 16 bits
     assert np.array_equal(pixels.ravel()[40:], scaled(padded.ravel()[40:], 0, 1023))
     assert (pixels.ravel()[:40] == 0).all()
 
