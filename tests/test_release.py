@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import zipfile
 from pathlib import Path
@@ -203,3 +204,17 @@ def test_no_token_stays_in_a_checkout() -> None:
     checkouts = [step for job in jobs for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
     assert len(checkouts) == len(files) == 2
     assert [step for step in checkouts if step.get("with", {}).get("persist-credentials") is not False] == []
+
+
+def test_actions_are_named_by_commit_and_say_their_release() -> None:
+    """A tag can be moved to other code, and `publish` may write to the package index."""
+    lines = [
+        line.split("uses:", 1)[1].strip()
+        for file in sorted(WORKFLOWS.glob("*.yml"))
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if "uses:" in line and not line.lstrip().startswith("#")
+    ]
+    assert len(lines) == 7
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)] == []
+    commits = {line.split("@")[0]: line.split("@")[1] for line in lines}
+    assert sorted(set(lines)) == sorted(f"{action}@{commit}" for action, commit in commits.items()), "two commits"
