@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
-from barlowctl import shell
 from barlowctl.amounts import counted
 from barlowctl.assemble.image_channels import check_channels
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.cores import usable_cores
-from barlowctl.criteria import CRITERIA
 from barlowctl.data import home, sources
 from barlowctl.data.beton import decode, decoders
 from barlowctl.data.beton.reader import Beton
@@ -238,62 +235,3 @@ def evaluation_spec(preprocessing: Preprocessing) -> UndistortedSpec:
     if preprocessing.squash:
         return SquashSpec(preprocessing.crop, preprocessing.interpolation)
     return CenterSpec(resize=preprocessing.resize, crop=preprocessing.crop, interpolation=preprocessing.interpolation)
-
-
-def learned_from(source: ImageSet, recipe: Recipe) -> np.ndarray:
-    """Positions of the images that the recipe's method can learn from: all, or those with a label. Sorted, int64.
-
-    Raises:
-        UserError: it learns from labels, and there are none, or of one class only.
-    """
-    if not recipe.objective.labels:
-        return np.arange(source.num_samples)
-    labelled = np.flatnonzero(source.labels >= 0)
-    if len(labelled) == 0 or count_classes(source) < 2:
-        what = "have no labels" if len(labelled) == 0 else "are all of one class"
-        raise UserError(
-            f"objective.name is '{recipe.objective.name}', which learns from labels, and the images of "
-            f"'{source.path}' {what}",
-            allowed="images in a folder for each class, or a data set with labels of two classes or more",
-            next="--set objective.name=barlow-twins",
-        )
-    return labelled
-
-
-def held_out(source: ImageSet, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Positions kept for training and held out: a draw keyed by the seed. Sorted, int64. See `check_holdout`."""
-    pool, holdout = learned_from(source, recipe), recipe.data.holdout
-    order = pool[np.random.Generator(np.random.Philox(key=recipe.seed)).permutation(len(pool))]
-    return np.sort(order[holdout:]), np.sort(order[:holdout])
-
-
-def without_queries(recipe: Recipe) -> str:
-    """What to set to train without queries, and so without what is measured on them."""
-    changes = ["eval.queries=off", *(["eval.linear=false"] if recipe.eval.linear else [])]
-    for key in ("keep_best", "stop"):
-        measure = getattr(recipe.train, key)
-        if measure != "off" and CRITERIA[measure].labels:
-            changes.append(f"train.{key}=off")
-    return shell.line(*(word for change in changes for word in ("--set", change)))
-
-
-def check_holdout(count: int, recipe: Recipe) -> None:
-    """Refuse to hold out none of `count` images that are to be queries, or so many that less than a batch is left.
-
-    Raises:
-        UserError: with how many could be; of none, also with what does without them.
-    """
-    holdout = recipe.data.holdout
-    room = count - recipe.train.batch_size
-    if recipe.eval.queries == "holdout" and holdout == 0:
-        some = min(count // 10, max(room, 0))
-        raise UserError(
-            "data.holdout is 0, and eval.queries is 'holdout': the online kNN has no images to be asked about",
-            next=(f"--set data.holdout={some}\n" if some else "") + without_queries(recipe),
-        )
-    if holdout >= count or count >= recipe.train.batch_size > count - holdout:
-        raise UserError(
-            f"data.holdout is {holdout} of {counted(count, 'image')}, which leaves less than a batch of "
-            f"{recipe.train.batch_size}",
-            next=f"--set data.holdout={min(count // 10, room) if room >= 0 else count // 10}",
-        )

@@ -17,12 +17,11 @@ from barlowctl.assemble.data import (
     ImageSet,
     choose_loader,
     count_classes,
-    held_out,
-    learned_from,
     open_recipe_images,
     training_loader,
 )
 from barlowctl.assemble.evaluation import OnlineEvaluation
+from barlowctl.assemble.holdout import count, held_out
 from barlowctl.assemble.machine import Runtime, check_compiler, device_of_rank, set_threads
 from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import begin_method, check_image_size, move_to_device
@@ -162,8 +161,8 @@ def prepare(
     threads = set_threads(runtime, recipe.train.cpu_threads, ranks)
     source = open_recipe_images(recipe, "train", data)
     loader = choose_loader(source, runtime.loader)
-    usable = len(learned_from(source, recipe))
-    resolved = resolve(recipe, device, threads, usable, loader, ranks=ranks.size)
+    usable, held = count(source, source.num_samples, recipe)
+    resolved = resolve(recipe, device, threads, usable, loader, ranks=ranks.size, held=held)
     return Job(recipe, runtime, data, source, resolved, ranks, start=start)
 
 

@@ -118,7 +118,7 @@ def _begin(
     held.enter_context(rundir.lock(run))
     if resume:
         _clear_up(run)
-        run_images.remember(run, job.source, job.dataset)
+        run_images.remember(run, job.source, job.dataset, job.resolved.held_out)
         precision.keep(run, job.precision, job.device)
         _remember_launch(run, launched)
     has_checkpoint = bool(checkpoint.list_checkpoints(run / "checkpoints"))
@@ -228,7 +228,7 @@ def _first_files(job: Job, first_lines: dict[str, str], launched: Launch | None)
         **rundir.environment(),
         "recipe_digest": load.digest(job.recipe),
         "recipe": job.recipe.model_dump(mode="json"),
-        "data": run_images.record(job.source, job.dataset),
+        "data": run_images.record(job.source, job.dataset, job.resolved.held_out),
         "length": length,
         "terms": dict(job.method.terms),
         "context": job.context.as_dict(),

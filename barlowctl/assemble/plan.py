@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from barlowctl import memory
 from barlowctl.amounts import counted
-from barlowctl.assemble.data import ImageSet, choose_loader, count_classes, held_out, learned_from, open_recipe_images
+from barlowctl.assemble.data import ImageSet, choose_loader, count_classes, open_recipe_images
 from barlowctl.assemble.evaluation import OnlineEvaluation
 from barlowctl.assemble.first_lines import describe_images, describe_start, first_lines
+from barlowctl.assemble.holdout import count, held_out
 from barlowctl.assemble.job import optimizer_of, started
 from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, set_threads
 from barlowctl.assemble.memory import check_step, fewer_images, may_be_too_large
@@ -53,9 +54,9 @@ def plan(
     threads = set_threads(runtime, recipe.train.cpu_threads)
     source, images, missing = _data(recipe, data)
     context = Context(images=images) if source is None else Context(images=images, classes=count_classes(source))
-    usable = images if source is None else len(learned_from(source, recipe))
+    usable, held = count(source, images, recipe)
     loader = None if source is None else choose_loader(source, runtime.loader)
-    resolved = resolve(recipe, device, threads, usable, loader, ranks=ranks)
+    resolved = resolve(recipe, device, threads, usable, loader, ranks=ranks, held=held)
     method = build_method(recipe, context)
     if start is not None:
         start.fill(method)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 
 from barlowctl.amounts import counted
-from barlowctl.assemble.data import LoaderChoice, check_holdout
+from barlowctl.assemble.data import LoaderChoice
+from barlowctl.assemble.holdout import check_holdout
 from barlowctl.assemble.methods import check_ranks, check_views
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.errors import UserError
@@ -98,16 +99,21 @@ def resolve(
     loader: LoaderChoice | None = None,
     *,
     ranks: int = 1,
+    held: int | None = None,
 ) -> Resolved:
     """Resolve a recipe for a training split of `images` images, those that are held out included.
+
+    Args:
+        held: how many these are; None: as many as the recipe says, which whole groups need not be.
 
     Raises:
         UserError: what does not fit together: see `check_views`, `check_holdout`, `steps_per_epoch` and
             `check_warm_up`.
     """
     check_views(recipe)
-    check_holdout(images, recipe)
-    trained_on = images - recipe.data.holdout
+    check_holdout(images, recipe, held)
+    held = recipe.data.holdout if held is None else held
+    trained_on = images - held
     steps = steps_per_epoch(recipe, trained_on, ranks)
     check_warm_up(recipe, steps)
     return Resolved(
@@ -116,7 +122,7 @@ def resolve(
         threads=threads,
         ranks=ranks,
         images=trained_on,
-        held_out=recipe.data.holdout,
+        held_out=held,
         loader=loader,
         steps_per_epoch=steps,
         rates=learning_rates(recipe),

@@ -1,8 +1,9 @@
 """The images of a run: kept with it, found again from anywhere, and compared with what lies there now.
 
-run.json's "data": dataset (a name of the data home, or a path in full), path (what was opened), images, fingerprint,
-content_hash of a packed file, and choices (range, background, bands) where files became pixels by others than the
-defaults. images.txt.gz: names and sizes of images that are not packed, to say what changed.
+run.json's "data": dataset (a name of the data home, or a path in full), path (what was opened), images, of which
+labelled and held_out (left out by pre-training), fingerprint, content_hash of a packed file, and choices (range,
+background, bands) where files became pixels by others than the defaults. images.txt.gz: names and sizes of images that
+are not packed, to say what changed.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ NOTHING_NOTED = (
 )
 
 
-def record(source: ImageSet, dataset: str) -> dict[str, Any]:
+def record(source: ImageSet, dataset: str, held_out: int) -> dict[str, Any]:
     """What run.json keeps of the images."""
     return {
         "dataset": home.anywhere(dataset),
         "path": str(source.path.absolute()),
         "images": source.num_samples,
         "labelled": int((source.labels >= 0).sum()),
+        "held_out": held_out,
         "content_hash": source.fingerprint.digest if isinstance(source, Beton) else None,
         "fingerprint": source.fingerprint.as_dict(),
         **({"choices": asdict(choices)} if (choices := choices_as_read(source)) != Choices() else {}),
@@ -184,10 +186,10 @@ def changed_since_training(run: Path, source: ImageSet) -> list[str]:
     return [f"these are not the images that the run was trained on: {changed}"] if changed else []
 
 
-def remember(run: Path, source: ImageSet, dataset: str) -> None:
+def remember(run: Path, source: ImageSet, dataset: str, held_out: int) -> None:
     """Note where the images of a resumed run lie now, and what they are where that was not noted."""
     about = rundir.read_json(run / "run.json")
-    now = record(source, dataset)
+    now = record(source, dataset, held_out)
     if about.get("data") == now:
         return
     for name, content in listing(source).items():

@@ -34,15 +34,15 @@ def limit_studies(
         UserError: no budget, images that are not here, or what cannot be trained.
     """
     from barlowctl.study import budget
-    from barlowctl.study.cells import count_training_images
+    from barlowctl.study.cells import counter_of_trained_on
     from barlowctl.study.directory import StudyDirectory
 
     allowance = budget.parse(text)
-    images = count_training_images(base, data)
+    trained_on = counter_of_trained_on(base, data)
     cost = budget.StepCosts(out, runtime, data, console.say)
     if allowance.unit == "cpu-seconds":
         StudyDirectory(out, base, (), ()).check()  # ahead of what takes time
-    limited = [budget.limit(study, base, allowance, images, cost, without=without) for study in selected]
+    limited = [budget.limit(study, base, allowance, trained_on, cost, without=without) for study in selected]
     if allowance.unit == "cpu-seconds":
         return limited, limited
-    return limited, [budget.limit(study, base, allowance, images, cost, leaves_out=True) for study in whole]
+    return limited, [budget.limit(study, base, allowance, trained_on, cost, leaves_out=True) for study in whole]

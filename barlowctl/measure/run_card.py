@@ -146,7 +146,7 @@ def images_of(recipe: Recipe, history: History) -> str:
     lacking = fingerprint["images"] - _usable(recipe, history, fingerprint["images"])
     parts = [counted(fingerprint["images"], "image")]
     parts += [f"{lacking:,} of them without a label and left out"] if lacking else []
-    parts += [f"{recipe.data.holdout:,} of them held out"] if recipe.data.holdout else []
+    parts += [f"{held:,} of them held out"] if (held := _held_out(recipe, history)) else []
     return f"{name}: {', '.join(parts)}, fingerprint {fingerprint['digest']} (SHA-256)"
 
 
@@ -157,8 +157,13 @@ def learned_from(recipe: Recipe, history: History) -> str:
         return recipe.data.dataset
     every = fingerprint["images"]
     images = f"{counted(every, 'image')} of {recipe.data.dataset}"
-    learned = _usable(recipe, history, every) - recipe.data.holdout
+    learned = _usable(recipe, history, every) - _held_out(recipe, history)
     return images if learned == every else f"{learned:,} of the {images}"
+
+
+def _held_out(recipe: Recipe, history: History) -> int:
+    """How many images pre-training left out; of whole groups the recipe's number is not exact."""
+    return int(history.about["data"].get("held_out", recipe.data.holdout))
 
 
 def _usable(recipe: Recipe, history: History, images: int) -> int:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from barlowctl import value_ranges
 from barlowctl.channels import MOST_CHANNELS
-from barlowctl.recipe.section import Count, CountOrZero, Section
+from barlowctl.recipe.section import Count, CountOrZero, DoesNotFit, Section
 
 
 class Data(Section):
@@ -20,6 +20,11 @@ class Data(Section):
         3, description="1: grey images, 3: RGB, others: bands of a measuring camera, as `bands` chooses them"
     )
     holdout: CountOrZero = Field(0, description="training images kept out of pre-training as queries of the online kNN")
+    holdout_groups: str = Field(
+        "",
+        description="a regular expression: images whose names have the same match (its first group, where it has one) "
+        "are held out, or trained on, together; holdout is then met as nearly as whole groups allow",
+    )
     drop_last: bool = Field(False, description="drop the last, smaller batch of an epoch")
     on_unreadable: Literal["raise", "replace"] = Field(
         "raise", description="a damaged image stops the run, or another one, drawn by its key, stands in for it"
@@ -38,6 +43,19 @@ class Data(Section):
         description="of such files with more than three bands: which are red, green, blue, or which one is grey; any "
         "other number: channels of their own",
     )
+
+    @model_validator(mode="after")
+    def _groups_are_held_out(self) -> Data:
+        try:
+            re.compile(self.holdout_groups)
+        except re.error as error:
+            raise ValueError(
+                f"holdout_groups is '{self.holdout_groups}', which is no regular expression of Python's re: {error}"
+            ) from None
+        if self.holdout_groups and not self.holdout:
+            message = f"holdout_groups is '{self.holdout_groups}', but holdout is 0: nothing is held out"
+            raise DoesNotFit(message, (".holdout=100",), (".holdout_groups=",))
+        return self
 
     @model_validator(mode="after")
     def _converts(self) -> Data:

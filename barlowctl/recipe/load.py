@@ -182,7 +182,7 @@ def _in_a_line(array: re.Match[str]) -> str:
 _TURNED = {"vertical_flip": 0.0, "rotate90": 0.0}
 _LATER_VIEW = {"brightness_added": False, "grayscale_first": False, "solarize_threshold": 128.0, **_TURNED}
 ADDED_LATER: dict[str, dict[str, Any]] = {
-    "data": {"range": "auto", "background": "white", "bands": []},
+    "data": {"holdout_groups": "", "range": "auto", "background": "white", "bands": []},
     "views.first": _LATER_VIEW,
     "views.second": _LATER_VIEW,
     "views.small": _LATER_VIEW,

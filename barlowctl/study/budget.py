@@ -70,7 +70,7 @@ def limit(
     study: Study,
     base: Recipe,
     budget: Budget,
-    images: int,
+    trained_on: Callable[[Recipe], int],
     cost: Callable[[Recipe], float],
     *,
     without: Sequence[str] = (),
@@ -79,7 +79,8 @@ def limit(
     """The study with every variant as long as the budget says.
 
     Args:
-        images: of the training set. cost: CPU-seconds of a step of a recipe; asked only for a budget of them.
+        trained_on: how many images of the training set a recipe is. cost: CPU-seconds of a step of a recipe; asked only
+            for a budget of them.
         without: variants that are left out already. leaves_out: so are those that cannot be trained so.
 
     Raises:
@@ -90,7 +91,7 @@ def limit(
     for variant in study.variants:
         recipe = variant.recipe(base, study.source)
         try:
-            steps_an_epoch = steps_per_epoch(recipe, images - recipe.data.holdout)
+            steps_an_epoch = steps_per_epoch(recipe, trained_on(recipe))
         except UserError as error:
             wrong[variant.name] = f"{variant.title}: {error.message}"
             continue

@@ -14,9 +14,10 @@ from typing import Any
 from barlowctl import datasets, launcher, shell, signals
 from barlowctl.amounts import counted
 from barlowctl.assemble import precision
-from barlowctl.assemble.data import check_holdout, choices_of, learned_from, open_recipe_images
+from barlowctl.assemble.data import ImageSet, choices_of, open_recipe_images
 from barlowctl.assemble.diagnosis import diagnose
 from barlowctl.assemble.finished import FinishedRun, open_run
+from barlowctl.assemble.holdout import check_holdout, count
 from barlowctl.assemble.job import prepare
 from barlowctl.assemble.labelled import Labelled, open_labelled
 from barlowctl.assemble.launch import launch
@@ -90,7 +91,8 @@ def _refuse_holdout(cells: Sequence[Cell], images: StudyImages) -> None:
     refused: list[UserError] = []
     for cell in cells:
         try:
-            check_holdout(len(learned_from(source, cell.recipe)), cell.recipe)
+            usable, held = count(source, source.num_samples, cell.recipe)
+            check_holdout(usable, cell.recipe, held)
             return
         except UserError as error:
             refused.append(error)
@@ -98,19 +100,27 @@ def _refuse_holdout(cells: Sequence[Cell], images: StudyImages) -> None:
         raise refused[0]
 
 
-def count_training_images(base: Recipe, data: str | None) -> int:
-    """How many images the training split has, without a look at them where their number is known.
+def counter_of_trained_on(base: Recipe, data: str | None) -> Callable[[Recipe], int]:
+    """How many images of the training split a variant is trained on, by its recipe.
 
     Raises:
         UserError: they are not here, and their number is not known.
     """
+    source: ImageSet | None
     try:
-        return open_recipe_images(base, "train", data).num_samples
+        opened = open_recipe_images(base, "train", data)
+        source, images = opened, opened.num_samples
     except UserError:
-        images = datasets.training_images(base.data.dataset)
-        if data is not None or images is None:
+        size = datasets.training_images(base.data.dataset)
+        if data is not None or size is None:
             raise
-        return images
+        source, images = None, size
+
+    def trained_on(recipe: Recipe) -> int:
+        usable, held = count(source, images, recipe)
+        return usable - held
+
+    return trained_on
 
 
 def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None, show: Show) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from barlowctl.assemble.data import (
     open_recipe_images,
     training_loader,
 )
+from barlowctl.assemble.holdout import count
 from barlowctl.assemble.job import optimizer_of
 from barlowctl.assemble.labelled import check_labelled
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
@@ -89,8 +90,9 @@ def estimate(
     threads = set_threads(runtime, base.train.cpu_threads)
     source, images, tests = _sizes(base, data)
     loader = None if source is None else choose_loader(source, runtime.loader)
-    own = resolve(base, device, threads, images, loader)
-    resolved = _resolve_variants(cells, own, images, without)
+    usable, held = count(source, images, base)
+    own = resolve(base, device, threads, usable, loader, held=held)
+    resolved = _resolve_variants(cells, own, lambda recipe: count(source, images, recipe), without)
     stopwatch = _Stopwatch(own, runtime, source)
     wall, cpu = time.perf_counter(), time.process_time()
     evaluation = stopwatch.evaluation(images, tests)
@@ -112,9 +114,9 @@ def estimate(
 
 
 def _resolve_variants(
-    cells: Sequence[Cell], base: Resolved, images: int, without: Sequence[str]
+    cells: Sequence[Cell], base: Resolved, counts: Callable[[Recipe], tuple[int, int]], without: Sequence[str]
 ) -> dict[str, Resolved]:
-    """Folder of the cell -> its recipe, resolved as the base recipe is for a training split of `images` images.
+    """Folder of the cell -> its recipe, resolved as the base recipe is; `counts` as `holdout.count`.
 
     Raises:
         UserError: variants cannot be trained on so many images; with what leaves all of them out.
@@ -126,7 +128,8 @@ def _resolve_variants(
         if key in resolved:
             continue
         try:
-            resolved[key] = resolve(cell.recipe, base.device, base.threads, images, base.loader)
+            usable, held = counts(cell.recipe)
+            resolved[key] = resolve(cell.recipe, base.device, base.threads, usable, base.loader, held=held)
         except UserError as error:
             wrong.setdefault(cell.variant.name, f"{cell.variant.title}: {error.message}")
     if wrong:

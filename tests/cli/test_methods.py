@@ -65,7 +65,8 @@ def test_runs_of_two_methods_are_compared_under_the_terms_of_both(
 
 
 def test_images_without_a_label_are_left_out_where_labels_are_learned(recipe: Path, capsys: Captured) -> None:
-    from barlowctl.assemble.data import held_out, learned_from, open_recipe_images
+    from barlowctl.assemble.data import open_recipe_images
+    from barlowctl.assemble.holdout import held_out, learned_from
     from barlowctl.recipe import load
 
     value = load.load(str(recipe), ["objective.name=supervised"])

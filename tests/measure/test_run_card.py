@@ -73,6 +73,9 @@ def test_a_method_that_learns_labels_learned_from_the_images_that_have_one(
     assert f": 1,000 images, {left_out}100 of them held out, " in run_card.images_of(recipe, of_run)
     earlier = history(tmp_path, fingerprint=fingerprint)
     assert run_card.learned_from(recipe, earlier) == "900 of the 1,000 images of cifar10"
+    in_groups = history(tmp_path, fingerprint=fingerprint, labelled=800, held_out=107)
+    assert run_card.learned_from(recipe, in_groups) == f"{learned - 7} of the 1,000 images of cifar10"
+    assert "107 of them held out, " in run_card.images_of(recipe, in_groups)
 
 
 @pytest.mark.parametrize(

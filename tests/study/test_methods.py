@@ -198,7 +198,7 @@ def test_a_budget_is_the_same_steps_images_or_cpu_seconds_for_each(base: Recipe)
         return 0.1 if recipe.train.batch_size == 256 else 0.07
 
     def limited(text: str) -> Study:
-        return budget.limit(study, base, budget.parse(text), 60000, cost)
+        return budget.limit(study, base, budget.parse(text), lambda recipe: 60000 - recipe.data.holdout, cost)
 
     assert lengths(limited("steps=1000"), base, 60000) == [1000, 1000]
     assert lengths(limited("images=128000"), base, 60000) == [1000, 500]
@@ -214,7 +214,9 @@ def test_a_budget_is_the_same_steps_images_or_cpu_seconds_for_each(base: Recipe)
 def test_a_budget_drops_the_rates_at_the_same_shares() -> None:
     base = load.load("resnet50-supervised")  # at 30, 60, 90 and 100 of 105 epochs
     study = methods.compare(["supervised"], base, Family("resnet50"))
-    limited = budget.limit(study, base, budget.parse(f"images={1281167 * 21}"), 1281167, lambda recipe: 1.0)
+    limited = budget.limit(
+        study, base, budget.parse(f"images={1281167 * 21}"), lambda recipe: 1281167, lambda recipe: 1.0
+    )
     assert limited.variants[0].recipe(base).train.milestones == (6, 12, 18, 20)
 
 

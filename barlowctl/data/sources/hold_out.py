@@ -90,7 +90,10 @@ def _held_out_by_groups(
     source: Source, names: list[str], labels: np.ndarray, percent: int, pattern: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions that are held out, and of images of the same groups that have no label; both are said."""
-    groups = group_of_each(names, pattern)
+    try:
+        groups = group_of_each(names, pattern)
+    except UserError as error:
+        raise UserError(error.message, allowed=error.allowed, next="without --groups") from error
     chosen = held_out_groups(labels, groups, percent)
     of_chosen = np.array([group in chosen for group in groups], bool)
     held, left_out = np.flatnonzero(of_chosen & (labels >= 0)), np.flatnonzero(of_chosen & (labels < 0))
@@ -109,27 +112,27 @@ def _classes_without(labels: np.ndarray, held: np.ndarray) -> int:
     return len(set(labels[labels >= 0].tolist()) - set(labels[held].tolist()))
 
 
-def group_of_each(names: Sequence[str], pattern: str) -> list[str]:
+def group_of_each(names: Sequence[str], pattern: str, key: str = "--groups") -> list[str]:
     """What the pattern matches in each name: its first group, where it has one.
 
+    Args:
+        key: what the pattern was given as.
+
     Raises:
-        UserError: it is no regular expression, or a name has no match.
+        UserError: it is no regular expression, or a name has no match. What to type is for the caller to add.
     """
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise UserError(
-            f"--groups is '{pattern}': {error}", allowed="a regular expression (Python's re)", next="without --groups"
-        ) from error
+        raise UserError(f"{key} is '{pattern}': {error}", allowed="a regular expression (Python's re)") from error
     matches = [expression.search(name) for name in names]
     groups = [None if match is None else match[min(1, expression.groups)] for match in matches]
-    without = [name for name, group in zip(names, groups, strict=True) if not group]
-    if without:
+    unmatched = [name for name, group in zip(names, groups, strict=True) if not group]
+    if unmatched:
         raise UserError(
-            f"--groups is '{pattern}', which {len(without):,} of {counted(len(names), 'name')} have no match for: "
-            f"{without[0]}",
+            f"{key} is '{pattern}', which {len(unmatched):,} of {counted(len(names), 'name')} have no match for: "
+            f"{unmatched[0]}",
             allowed="a regular expression with a match in each name, e.g. 'patient[0-9]+'",
-            next="without --groups",
         )
     return [group for group in groups if group]
 

@@ -28,6 +28,8 @@ SHORT = ["--set", "train.epochs=1", "--threads", "1", "--set", "eval.every_epoch
 PHOTOS = ["--data", "my images", "--set", "data.holdout=0", "--set", "eval.queries=off", "--set", "data.channels=3",
           "--set", "views.mean=[0.5,0.5,0.5]", "--set", "views.std=[0.5,0.5,0.5]"]  # fmt: skip
 
+GROUPS = [*PHOTOS, "--set", "train.batch_size=2", "--set", "data.holdout=2"]
+
 
 def once(patch: Patch, target: str, error: BaseException) -> None:
     """The first call of a function fails."""
@@ -100,6 +102,11 @@ def not_to_be_compiled(patch: Patch) -> None:
         raise TorchRuntimeError("a thing that torch does not know")
 
     patch.setattr(torch, "compile", fails)
+
+
+def without_names(patch: Patch) -> None:
+    """Packed files of a version that kept no names."""
+    patch.setattr("barlowctl.data.beton.reader.Beton.has_names", False)
 
 
 def wandb(patch: Patch) -> None:
@@ -205,6 +212,25 @@ SCENARIOS = {
     "none held out": Scenario([*TRAIN, *PHOTOS, "--set", "train.batch_size=2", "--set", "eval.queries=holdout"]),
     "none held out of many": Scenario([*TRAIN, "--set", "data.holdout=0", "--set", "eval.linear=true"]),
     "too many held out": Scenario([*TRAIN, *PHOTOS, "--set", "train.batch_size=2", "--set", "data.holdout=5"]),
+    "groups of held-out images without a match": Scenario([*TRAIN, *GROUPS, "--set", "data.holdout_groups=patient"]),
+    "one group of held-out images": Scenario([*TRAIN, *GROUPS, "--set", "data.holdout_groups=png"]),
+    "groups of held-out images of no expression": Scenario([*TRAIN, *GROUPS, "--set", "data.holdout_groups=("]),
+    "groups, and no image held out": Scenario(
+        [*TRAIN, *PHOTOS, "--set", "train.batch_size=2", "--set", "data.holdout_groups=[0-9]"]
+    ),
+    "groups of images without names": Scenario([*TRAIN, "--set", "data.holdout_groups=[0-9]"], without_names),
+    "too many held out in groups": Scenario(
+        [
+            *TRAIN,
+            *GROUPS,
+            "--set",
+            "data.holdout_groups=[0-9]",
+            "--set",
+            "train.batch_size=4",
+            "--set",
+            "data.holdout=4",
+        ]
+    ),
     "pretrained name": Scenario([*TRAIN, "--set", "model.backbone=resnet10t.c3_in1k"]),
     "no such backbone": Scenario([*TRAIN, "--set", "model.backbone=resnet1001"]),
     "stem of another family": Scenario(
