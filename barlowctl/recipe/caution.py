@@ -17,7 +17,15 @@ FROZEN_AT_RANDOM = ("patch_embed", "stem")
 
 def cautions(recipe: Recipe) -> list[str]:
     """A sentence for each thing that somebody should look at; none for a recipe that is as recipes are."""
-    return [*of_geometry(recipe.views.size, recipe.eval.resize, recipe.eval.crop), *of_random_weights(recipe)]
+    geometry = of_geometry(recipe.views.size, recipe.eval.resize, recipe.eval.crop)
+    return [*geometry, *of_random_weights(recipe), *of_nothing_held_out(recipe)]
+
+
+def of_nothing_held_out(recipe: Recipe) -> list[str]:
+    """As `cautions`, of groups to hold out where no image is."""
+    if recipe.data.holdout or not recipe.data.holdout_groups:
+        return []
+    return ["data.holdout_groups changes nothing where data.holdout is 0; --set data.holdout=100 holds out about 100"]
 
 
 def of_random_weights(recipe: Recipe) -> list[str]:

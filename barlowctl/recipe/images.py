@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from barlowctl import value_ranges
 from barlowctl.channels import MOST_CHANNELS
-from barlowctl.recipe.section import Count, CountOrZero, DoesNotFit, Section
+from barlowctl.recipe.section import Count, CountOrZero, Section
 
 
 class Data(Section):
@@ -45,16 +45,13 @@ class Data(Section):
     )
 
     @model_validator(mode="after")
-    def _groups_are_held_out(self) -> Data:
+    def _groups_are_an_expression(self) -> Data:
         try:
             re.compile(self.holdout_groups)
         except re.error as error:
             raise ValueError(
                 f"holdout_groups is '{self.holdout_groups}', which is no regular expression of Python's re: {error}"
             ) from None
-        if self.holdout_groups and not self.holdout:
-            message = f"holdout_groups is '{self.holdout_groups}', but holdout is 0: nothing is held out"
-            raise DoesNotFit(message, (".holdout=100",), (".holdout_groups=",))
         return self
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from barlowctl.assemble.data import open_images
 from barlowctl.assemble.holdout import check_holdout, count, held_out, whole_groups
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
+from barlowctl.recipe.caution import cautions
 from barlowctl.recipe.schema import Recipe
 from tests.data.sources.test_sources import picture
 
@@ -111,3 +112,9 @@ def test_groups_that_leave_less_than_a_batch_are_answered_with_a_smaller_one() -
     with pytest.raises(UserError, match=r"^data\.holdout is 8 \(30 in whole groups\) of 40 images") as refused:
         check_holdout(40, recipe, 30)
     assert changes(refused.value) == [["train.batch_size=5"]]
+
+
+def test_groups_of_nothing_are_noted() -> None:
+    assert cautions(recipe_of("data.holdout=8", "data.holdout_groups=a")) == []
+    (caution,) = cautions(recipe_of("data.holdout=0", "eval.queries=off", "data.holdout_groups=a"))
+    assert caution.startswith("data.holdout_groups changes nothing where data.holdout is 0; --set data.holdout=")

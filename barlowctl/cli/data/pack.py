@@ -89,6 +89,16 @@ def pack(
             rich_help_panel=options.IMAGES,
         ),
     ] = None,
+    groups_column: Annotated[
+        str | None,
+        typer.Option(
+            "--groups-column",
+            metavar="NAME",
+            help="With --hold-out: a column of Parquet files, or of the table beside the images; images with the same "
+            "value, e.g. of one patient, go to one side.",
+            rich_help_panel=options.IMAGES,
+        ),
+    ] = None,
     image_column: Annotated[
         str | None,
         typer.Option(
@@ -182,7 +192,8 @@ def pack(
 
     launcher.refuse_several("data pack")
     console = Console(json=json, quiet=quiet)
-    read_options = ReadOptions(layout, member, image_column, label_column, class_folders, hold_out, groups)
+    grouped = (hold_out, groups, groups_column)
+    read_options = ReadOptions(layout, member, image_column, label_column, class_folders, *grouped)
     target = home.target(out, split)
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already", next="--overwrite")

@@ -19,7 +19,7 @@ from barlowctl.data.tree.regular import read_regular
 from barlowctl.data.tree.scan import system_or_hidden
 from barlowctl.data.tree.scan_report import ScanReport
 from barlowctl.data.tree.splits import SAME_SPLIT, choices, split_in
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, did_you_mean, instead
 
 _ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".txt")
 _STEMS = ("labels", "label", "metadata", "train", "annotations", "classes", "targets")
@@ -134,6 +134,41 @@ def find_label_table(
     if best is not None and best.absent:
         report.note(best.absent)
     return best
+
+
+def column_of(file: Path, place: Path, names: Sequence[str], column: str) -> list[Any]:
+    """What stands in a column of a table, for each image; None where it has no row.
+
+    Args:
+        place: the folder that `names` begin in.
+
+    Raises:
+        UserError: the table cannot be read, or has no such column.
+    """
+    table = read_table(file, read_regular(file))
+    records = records_with(column, table, file)
+    return [None if row is None else records[row].get(column) for row in _rows_of(table, file, place, names)]
+
+
+def records_with(column: str, table: Table, file: Path) -> Sequence[dict[str, Any]]:
+    """The rows of a table that has a column of that name.
+
+    Raises:
+        UserError: it has none.
+    """
+    columns = list(dict.fromkeys(str(name) for record in table.records for name in record))
+    if column not in columns:
+        raise no_such_column(column, columns, str(file))
+    return table.records
+
+
+def no_such_column(column: str, columns: Sequence[str], where: str) -> UserError:
+    """Of a column of groups that is not there."""
+    return UserError(
+        f"--groups-column is '{column}'{did_you_mean(column, columns)}; {where} has no such column",
+        allowed=", ".join(map(written, columns)) or "a column of Parquet files, or of a table beside the images",
+        next=instead("--groups-column", column, columns) if columns else "without --groups-column",
+    )
 
 
 def labels_in(table: LabelTable, split: str, report: ScanReport) -> tuple[Sequence[int], Labels]:

@@ -47,7 +47,7 @@ class Table:
 
     paths: as they are written.    lines: where each stands, from 1.    exact: paths are meant to the letter (NUL
     between them).    labels: one each, None where there are none, called `label`.    splits: what stands in its column
-    of splits.    notes: choices that were made.
+    of splits.    records: all columns of each row, where columns have names.    notes: choices that were made.
     """
 
     paths: list[str]
@@ -56,6 +56,7 @@ class Table:
     labels: list[Any] | None = None
     label: str = ""
     splits: list[str | None] | None = None
+    records: Sequence[dict[str, Any]] = ()
     notes: list[str] = field(default_factory=list)
 
 
@@ -249,7 +250,7 @@ def _records(
     wrong = next((at for at, record in enumerate(records) if not isinstance(record.get(file), str | int)), None)
     if wrong is not None:
         raise UserError(f"{path}, line {lines[wrong]}: no path in '{file}'", next=MEND)
-    table = Table([str(record[file]) for record in records], lines)
+    table = Table([str(record[file]) for record in records], lines, records=records)
     label = label_name([name for name in names if name != file])
     split = next(
         (lowered[name] for name in SPLIT_NAMES if name in lowered and lowered[name] not in (file, label)), None

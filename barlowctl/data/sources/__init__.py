@@ -57,7 +57,7 @@ def open_source(path: str | Path, split: str = "train", options: ReadOptions = N
     options.check_used(opened)
     if options.hold_out is None:
         return opened
-    return part(opened, split, options.hold_out, other_splits(opened, path), options.groups)
+    return part(opened, split, options, other_splits(opened, path))
 
 
 def _open_file(path: Path, split: str, options: ReadOptions) -> Source:

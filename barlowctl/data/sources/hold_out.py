@@ -13,6 +13,7 @@ import numpy as np
 
 from barlowctl.amounts import counted
 from barlowctl.data.sources.picture import Picked, Source
+from barlowctl.data.sources.read_options import ReadOptions
 from barlowctl.data.tree.splits import choices
 from barlowctl.errors import UserError
 
@@ -29,18 +30,20 @@ class Part(Picked):
         self.split, self.files = split, source.files
 
 
-def part(source: Source, split: str, percent: int, there: Collection[str], groups: str | None = None) -> Part:
+def part(source: Source, split: str, options: ReadOptions, there: Collection[str]) -> Part:
     """The images of `source`, opened as its training split, that are of a split; those without a label are trained on.
 
     Args:
-        percent: of each class. One image at least is held out of a class of two or more, and one stays.
+        options: hold_out: percentage of each class. One image at least is held out of a class of two or more, and one
+            stays. groups: a regular expression; images whose names have the same match (its first group, where it has
+            one) stay together, and the percentage is met as nearly as that allows. groups_column: a column in place
+            of the names; without an expression its values are the groups.
         there: other splits that the images have.
-        groups: a regular expression; images whose names have the same match (its first group, where it has one) stay
-            together, and `percent` is met as nearly as that allows.
 
     Raises:
         UserError: they have a test split, no class has two labelled images (or groups), or a name has no match.
     """
+    percent = options.hold_out or 0
     if there:
         raise UserError(
             f"--hold-out is {percent}, but {source.path} has held-out images: {', '.join(there)}",
@@ -53,27 +56,37 @@ def part(source: Source, split: str, percent: int, there: Collection[str], group
         )
     names, labels = _described(source)
     left_out: np.ndarray = np.zeros(0, np.int64)
-    if groups is None:
+    if options.groups is None and options.groups_column is None:
         held = held_out_of_each(labels, percent)
         if lacking := _classes_without(labels, held):
             source.scan_report.note(f"held out: nothing of {counted(lacking, 'class', 'classes')} with a single image")
     else:
-        held, left_out = _held_out_by_groups(source, names, labels, percent, groups)
+        held, left_out = _held_out_by_groups(source, names, labels, options)
     if not len(held):
-        raise _nothing_held_out(source, labels, percent, groups)
+        raise _nothing_held_out(source, labels, options)
     rows = held if split == "test" else np.setdiff1d(np.arange(len(labels)), [*held, *left_out])
     return Part(source, rows, split)
 
 
-def _nothing_held_out(source: Source, labels: np.ndarray, percent: int, groups: str | None) -> UserError:
+def _nothing_held_out(source: Source, labels: np.ndarray, options: ReadOptions) -> UserError:
+    percent, groups, column = options.hold_out or 0, options.groups, options.groups_column
     named = f"--hold-out is {percent}, but no class of {source.path} has two labelled images"
-    if groups is not None and len(held_out_of_each(labels, percent)):
+    possible = len(held_out_of_each(labels, percent)) > 0
+    if possible and groups is None and column is not None:
+        return UserError(
+            f"{named} of different groups (--groups-column is '{column}')",
+            allowed="a column whose values differ from patient to patient",
+            next="without --groups-column",
+        )
+    if possible and groups is not None:
         return UserError(
             f"{named} of different groups (--groups is '{groups}')",
             allowed="a regular expression whose match differs from patient to patient, e.g. 'patient[0-9]+'",
             next="without --groups",
         )
-    without = "without --hold-out" if groups is None else "without --hold-out --groups"
+    without = "without --hold-out"
+    without += "" if groups is None else " --groups"
+    without += "" if column is None else " --groups-column"
     return UserError(
         named,
         allowed="class folders, or a table of labels beside the images (docs/data.md)",
@@ -87,14 +100,18 @@ def _described(source: Source) -> tuple[list[str], np.ndarray]:
 
 
 def _held_out_by_groups(
-    source: Source, names: list[str], labels: np.ndarray, percent: int, pattern: str
+    source: Source, names: list[str], labels: np.ndarray, options: ReadOptions
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions that are held out, and of images of the same groups that have no label; both are said."""
-    try:
-        groups = group_of_each(names, pattern)
-    except UserError as error:
-        raise UserError(error.message, allowed=error.allowed, next="without --groups") from error
-    chosen = held_out_groups(labels, groups, percent)
+    column = options.groups_column
+    groups = names if column is None else _values_of(source, column)
+    if options.groups is not None:
+        try:
+            groups = group_of_each(groups, options.groups)
+        except UserError as error:
+            allowed = f"{error.allowed}; or --groups-column and a column of the table"
+            raise UserError(error.message, allowed=allowed, next="without --groups") from error
+    chosen = held_out_groups(labels, groups, options.hold_out or 0)
     of_chosen = np.array([group in chosen for group in groups], bool)
     held, left_out = np.flatnonzero(of_chosen & (labels >= 0)), np.flatnonzero(of_chosen & (labels < 0))
     share = len(held) / max(1, (labels >= 0).sum())
@@ -105,6 +122,18 @@ def _held_out_by_groups(
         note += f"; {counted(len(left_out), 'image')} of these groups without a label in neither split"
     source.scan_report.note(note)
     return held, left_out
+
+
+def _values_of(source: Source, column: str) -> list[str]:
+    """What stands in a column for each image, as text."""
+    values = [str("" if value is None else value).strip() for value in source.column(column)]
+    if lacking := sum(value in ("", "nan") for value in values):
+        raise UserError(
+            f"--groups-column is '{column}', which {lacking:,} of {counted(len(values), 'image')} have no value in",
+            allowed="a column that says of each image which group it is of",
+            next="without --groups-column",
+        )
+    return values
 
 
 def _classes_without(labels: np.ndarray, held: np.ndarray) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from barlowctl import shell
 from barlowctl.data.images import formats
-from barlowctl.data.labels.label_table import FilesOnDisk, find_label_table, labels_in
+from barlowctl.data.labels.label_table import FilesOnDisk, column_of, find_label_table, labels_in
 from barlowctl.data.labels.numbering import among, are_numbers
 from barlowctl.data.labels.side_labels import read_side_labels
 from barlowctl.data.names import packed_as, written
@@ -55,6 +55,7 @@ class ImageFolder(Source):
                 next=choices(split_in(name) for name in split_names(tree)),
             )
         self.by_table = False  # whether a table says which images are of the split
+        self._table: Path | None = None  # that labels come from
         self.path, self.split, self.class_names = path.joinpath(*arrangement.root), split, arrangement.class_names
         self.splits = splits_of(tree)
         self.kind = "images in class folders" if arrangement.classes else "images without class folders"
@@ -105,6 +106,7 @@ class ImageFolder(Source):
         if not labels.class_names:
             table = find_label_table(top, self.path, names, self.split, self.scan_report, FilesOnDisk())
             if table is not None:
+                self._table = table.file
                 rows, labels = labels_in(table, self.split, self.scan_report)
                 self._files, self.by_table = [self._files[row] for row in rows], bool(table.splits)
                 self.splits = self.splits or {name for name in table.splits if name}
@@ -137,6 +139,13 @@ class ImageFolder(Source):
     def __getitem__(self, index: int) -> Picture:
         name, label = self._files[index]
         return Picture(name, label, read_regular(self.path / name))
+
+    def column(self, name: str) -> list[object]:
+        names, file = [file for file, _ in self._files], self._table
+        if file is None:  # of class folders: a table may say what else is known
+            table = find_label_table(self.path, self.path, names, self.split, ScanReport(), FilesOnDisk())
+            file = table.file if table else None
+        return super().column(name) if file is None else column_of(file, self.path, names, name)
 
     def file(self, index: int) -> Path:
         return self.path / self._files[index][0]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from barlowctl.data.images.formats import HEAD, by_content, readable
+from barlowctl.data.labels.label_table import no_such_column
 from barlowctl.errors import UserError, did_you_mean, instead
 
 _IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo", "rgb", "pixel_values", "bytes", "content")
@@ -106,3 +107,18 @@ def value_at(value: Any, fields: list[str]) -> Any:
     for name in fields:
         value = value.get(name) if isinstance(value, dict) else None
     return value
+
+
+def read_values(opened: Any, column: str) -> list[Any]:
+    """All values of a column of an opened file; inside a struct it is written with dots.
+
+    Raises:
+        UserError: it has no such column.
+    """
+    schema = opened.schema_arrow
+    top, *fields = path_of(schema, column)
+    read = opened.read(columns=[column]) if top in schema.names else None
+    if read is None or not read.num_columns:
+        images = {path_of(schema, name)[0] for name in (*image_columns(schema), *columns_of_lists(schema))}
+        raise no_such_column(column, [name for name in schema.names if name not in images], "the Parquet file")
+    return [value_at(value, fields) for value in read.column(0).to_pylist()]

@@ -22,6 +22,7 @@ from barlowctl.data.sources.parquet_columns import (
     columns_of_lists,
     image_columns,
     path_of,
+    read_values,
     value_at,
 )
 from barlowctl.data.sources.parquet_labels import ParquetLabels, class_names
@@ -151,6 +152,13 @@ class ParquetImages(Source):
         if data is None:
             raise OSError("no image in this row")
         return Picture(*self.describe(index), data)
+
+    def column(self, name: str) -> list[object]:
+        values: list[object] = []
+        for number in sorted({number for number, _, _ in self._groups}):
+            with self._look_into(self.files[number]) as opened:
+                values += read_values(opened, name)
+        return [values[row] for row in self._rows.tolist()]
 
     def _choose_column(self, requested: str | None) -> str:
         """The column of images, of the first file that has one; the others are reported."""

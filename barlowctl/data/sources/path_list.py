@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
+from barlowctl.data.labels.label_table import records_with
 from barlowctl.data.labels.numbering import Labels, number_labels
 from barlowctl.data.labels.text_table import Table, read_table
 from barlowctl.data.names import written
@@ -64,6 +65,11 @@ class PathList(Source):
     def __getitem__(self, index: int) -> Picture:
         name, label = self.describe(index)
         return Picture(name, label, read_regular(self.file(index)))
+
+    def column(self, name: str) -> list[object]:
+        table = read_table(self.path, read_regular(self.path))
+        records = records_with(name, table, self.path)
+        return [records[row].get(name) for row in _rows_of(table, self.split, self.path)]
 
     def file(self, index: int) -> Path:
         return self.path.parent / self._names[index]

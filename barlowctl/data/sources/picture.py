@@ -12,6 +12,7 @@ import numpy as np
 
 from barlowctl.amounts import counted
 from barlowctl.data.tree.scan_report import ScanReport
+from barlowctl.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,18 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def __getitem__(self, index: int) -> Picture:
         """Read one picture. Safe to call from several threads."""
+
+    def column(self, name: str) -> list[object]:
+        """What stands in a column of its table, for each picture.
+
+        Raises:
+            UserError: there is no such column.
+        """
+        raise UserError(
+            f"--groups-column is '{name}', but {self.path} is read as {self.kind}",
+            allowed="a column of Parquet files, of a list of paths, or of a table beside images in folders",
+            next="without --groups-column",
+        )
 
     def file(self, index: int) -> Path | None:
         """The file that is this picture and nothing else; None where there is none."""

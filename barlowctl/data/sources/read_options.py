@@ -24,6 +24,7 @@ class ReadOptions:
     class_folders: which folders are classes: the outermost, or those that images lie in directly.
     hold_out: percentage of each class that is the test split of images that have none; see `hold_out`.
     groups: a regular expression: images whose names have the same match are held out, or trained on, together.
+    groups_column: of Parquet files and tables, in place of the names; alone, images with the same value are together.
     """
 
     layout: LayoutName | None = None
@@ -33,6 +34,7 @@ class ReadOptions:
     class_folders: ClassFolders | None = None
     hold_out: int | None = None
     groups: str | None = None
+    groups_column: str | None = None
 
     def __post_init__(self) -> None:
         if self.layout not in (None, *get_args(LayoutName)):
@@ -42,10 +44,11 @@ class ReadOptions:
                 next=instead("--layout", str(self.layout), get_args(LayoutName)),
             )
 
-        if self.groups is not None and self.hold_out is None:
-            raise UserError(
-                f"--groups is '{self.groups}', and nothing is held out", allowed="with --hold-out", next="--hold-out 20"
-            )
+        for flag, value in (("--groups", self.groups), ("--groups-column", self.groups_column)):
+            if value is not None and self.hold_out is None:
+                raise UserError(
+                    f"{flag} is '{value}', and nothing is held out", allowed="with --hold-out", next="--hold-out 20"
+                )
 
     def check_used(self, source: Source) -> None:
         """Refuse a choice that a source does not have.
@@ -56,7 +59,7 @@ class ReadOptions:
         for field in fields(self):
             value = getattr(self, field.name)
             if (
-                field.name not in ("layout", "hold_out", "groups")
+                field.name not in ("layout", "hold_out", "groups", "groups_column")
                 and value is not None
                 and field.name not in source.choices
             ):

@@ -203,6 +203,19 @@ def table(patch: Patch) -> None:
     Path("told/metadata.csv").write_text("file_name,label,split\n0.png,a,train\n1.png,b,train\n2.png,a,test\n")
 
 
+def patients(patch: Patch) -> None:
+    """A folder whose table says of which patient each image is, of some the ward, and of all the same country."""
+    shutil.copytree("one folder", "told")
+    rows = [f"{number}.png,{'ab'[number % 2]},{number},{ward},x" for number, ward in enumerate(("north", "", "south"))]
+    Path("told/metadata.csv").write_text("\n".join(["file_name,label,patient,ward,country", *rows]))
+
+
+def labelled_list(patch: Patch) -> None:
+    """A list of paths and labels, without names of columns."""
+    images = [f"my images/train/{label}/{number}.png\t{label}\n" for label in "ab" for number in range(3)]
+    Path("list.txt").write_text("".join(images))
+
+
 def some_sorted(patch: Patch) -> None:
     """Folders of a few images, beside more that nobody sorted."""
     shutil.copytree("one folder", "sorted")
@@ -258,6 +271,24 @@ SCENARIOS = {
     "groups of all images": Scenario([*PACK, "my images/train", "./new.beton", "--hold-out", "20", "--groups", "p?ng"]),
     "groups of images without labels": Scenario(
         [*PACK, "one folder", "./new.beton", "--hold-out", "20", "--groups", "[0-9]+"]
+    ),
+    "a column of groups, nothing held out": Scenario(
+        [*PACK, "told", "./new.beton", "--groups-column", "patient"], patients
+    ),
+    "no such column of groups": Scenario(
+        [*PACK, "told", "./new.beton", "--hold-out", "20", "--groups-column", "patiant"], patients
+    ),
+    "no column of groups": Scenario(
+        [*PACK, "my images/train", "./new.beton", "--hold-out", "20", "--groups-column", "patient"]
+    ),
+    "no column of groups in a list without columns": Scenario(
+        [*PACK, "list.txt", "./new.beton", "--hold-out", "20", "--groups-column", "patient"], labelled_list
+    ),
+    "a column of groups with gaps": Scenario(
+        [*PACK, "told", "./new.beton", "--hold-out", "20", "--groups-column", "ward"], patients
+    ),
+    "one group in a column": Scenario(
+        [*PACK, "told", "./new.beton", "--hold-out", "20", "--groups-column", "country"], patients
     ),
     "groups of no expression": Scenario([*PACK, "my images/train", "./new.beton", "--hold-out", "20", "--groups", "("]),
     "held out beside a test split": Scenario([*PACK, "my images", "./new.beton", "--hold-out", "20"]),

@@ -215,9 +215,6 @@ SCENARIOS = {
     "groups of held-out images without a match": Scenario([*TRAIN, *GROUPS, "--set", "data.holdout_groups=patient"]),
     "one group of held-out images": Scenario([*TRAIN, *GROUPS, "--set", "data.holdout_groups=png"]),
     "groups of held-out images of no expression": Scenario([*TRAIN, *GROUPS, "--set", "data.holdout_groups=("]),
-    "groups, and no image held out": Scenario(
-        [*TRAIN, *PHOTOS, "--set", "train.batch_size=2", "--set", "data.holdout_groups=[0-9]"]
-    ),
     "groups of images without names": Scenario([*TRAIN, "--set", "data.holdout_groups=[0-9]"], without_names),
     "too many held out in groups": Scenario(
         [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -189,3 +190,73 @@ def test_groups_of_images_without_labels_are_not_blamed(tmp_path: Path) -> None:
         open_source(tmp_path, "train", ReadOptions(hold_out=20, groups="p[0-9]"))
     assert error.value.next == "without --hold-out --groups"
     assert open_source(tmp_path / "p0.png").counted() == "1 image"
+
+
+ROWS = [(f"p{patient}_{number}.png", "ab"[number % 2], patient) for patient in range(8) for number in range(4)]
+
+
+def of_parquet(place: Path) -> Path:
+    """Rows in two files: patients as numbers, and within a struct as words."""
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    image = picture(place / "a.png").read_bytes()
+    (place / "a.png").unlink()
+    for part, rows in enumerate((ROWS[:10], ROWS[10:])):
+        columns = {
+            "image": [{"bytes": image, "path": name} for name, _, _ in rows],
+            "label": [label for _, label, _ in rows],
+            "patient": [patient for _, _, patient in rows],
+            "from": [{"eye": f"patient{patient}-{label}"} for _, label, patient in rows],
+        }
+        parquet.write_table(pa.table(columns), place / f"{part}.parquet", row_group_size=4)
+    return place
+
+
+def of_table(place: Path) -> Path:
+    """Images, and a table beside them."""
+    for name, _, _ in ROWS:
+        picture(place / name)
+    (place / "labels.csv").write_text("\n".join(["file_name,label,patient", *(f"{n},{c},{p}" for n, c, p in ROWS)]))
+    return place
+
+
+def of_class_folders(place: Path) -> Path:
+    """Class folders, and a table above them that says of which patient each image is."""
+    for name, label, _ in ROWS:
+        picture(place / label / name)
+    lines = [f"{label}/{name},{patient}" for name, label, patient in ROWS]
+    (place / "metadata.csv").write_text("\n".join(["file_name,patient", *lines]))
+    return place
+
+
+def of_list(place: Path) -> Path:
+    """A list of paths with columns."""
+    of_table(place)
+    return (place / "labels.csv").rename(place / "list.csv")
+
+
+@pytest.mark.parametrize("make", [of_parquet, of_table, of_class_folders, of_list])
+def test_a_column_says_which_images_stay_together(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    path = make(tmp_path / "scans")
+    whole = open_source(path)
+    order = [whole.describe(row)[0] for row in range(len(whole))]
+    patient_of = dict(zip(order, map(str, whole.column("patient")), strict=True))
+    assert len(set(patient_of.values())) == 8
+    options = ReadOptions(hold_out=25, groups_column="patient")
+    train, test = (open_source(path, split, options) for split in ("train", "test"))
+    sides = [{patient_of[part.describe(row)[0]] for row in range(len(part))} for part in (train, test)]
+    assert (len(train), len(test), len(sides[0] & sides[1])) == (24, 8, 0)
+    assert "held out: 2 of 8 groups, 25% of the labelled images" in train.scan_report.notes
+
+
+def test_an_expression_is_of_the_column_and_fields_of_structs_have_dots(tmp_path: Path) -> None:
+    path = of_parquet(tmp_path / "scans")
+    both = open_source(path, "test", ReadOptions(hold_out=25, groups_column="from.eye", groups="patient[0-9]+"))
+    by_number = open_source(path, "test", ReadOptions(hold_out=25, groups_column="patient"))
+    assert len(both) == len(by_number) == 8
+    eyes = open_source(path, "test", ReadOptions(hold_out=25, groups_column="from.eye"))
+    assert "held out: 4 of 16 groups, 25% of the labelled images" in eyes.scan_report.notes
+    for column in ("from.nose", "patiant"):
+        with pytest.raises(UserError, match=f"--groups-column is '{column}'") as refused:
+            open_source(path, "test", ReadOptions(hold_out=25, groups_column=column))
+        assert refused.value.allowed == "label, patient, from"
