@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 
 from barlowctl.amounts import counted
 from barlowctl.study.directory import Record, StudyDirectory
+from barlowctl.study.students_t import quantile
 from barlowctl.study.study import Study
 
 Row = dict[str, Any]
@@ -32,9 +33,6 @@ DECIMALS = {
     "top1": 1, "cpu_seconds": 0, "effective_rank": 1, "mean_diagonal": 3, "rms_off_diagonal": 3, "rankme": 1,
     "lidar": 1, "feature_lidar": 1,
 }  # fmt: skip
-# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom, and for infinitely many.
-T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
-T95_NORMAL = 1.960
 
 
 def rows(directory: StudyDirectory, study: Study) -> list[Row]:
@@ -120,15 +118,6 @@ def margin(*samples: Sequence[float]) -> float | None:
         return None
     freedom = sum(parts) ** 2 / sum(part**2 / (len(sample) - 1) for part, sample in zip(parts, samples, strict=True))
     return quantile(freedom) * math.sqrt(sum(parts))
-
-
-def quantile(freedom: float) -> float:
-    """Two-sided 95 % quantile of Student's t, between whole degrees of freedom linear in their reciprocal."""
-    below = min(int(freedom), len(T95))
-    above = below + 1 if below < len(T95) else math.inf
-    low, high = T95[below - 1], T95[below] if below < len(T95) else T95_NORMAL
-    share = (1 / below - 1 / freedom) / (1 / below - 1 / above)
-    return low + share * (high - low)
 
 
 def verdict(row: Row, metric: str = "linear_top1") -> str | None:

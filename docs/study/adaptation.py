@@ -44,7 +44,7 @@ from barlowctl.eval.linear import linear_probe
 from barlowctl.files import write_text
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
-from barlowctl.study.table import quantile
+from barlowctl.study.students_t import quantile
 
 FOLDER = Path(__file__).parent
 RECIPE = FOLDER / "recipe.toml"

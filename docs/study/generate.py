@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl.study.recorded import recorded_cells
-from barlowctl.study.table import quantile
+from barlowctl.study.students_t import quantile
 
 Cell = dict[str, Any]  # what cell.json holds
 
