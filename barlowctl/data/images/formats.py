@@ -173,10 +173,13 @@ def by_ending(name: str) -> Format | None:
 def content_decides(name: str) -> bool:
     """Whether a file must be looked into: its ending says nothing, or names images that cannot be read here.
 
-    Phones and programs call JPEGs .heic; camera RAW images begin as TIFF files do, so their ending counts.
+    Phones and programs call JPEGs .heic, and of DICOM files some have no picture (`dicom_classes`); camera RAW images
+    begin as TIFF files do, so their ending counts.
     """
     file_format = by_ending(name)
-    return file_format is None or (file_format in (HEIC, AVIF, JPEG_2000, JPEG_XL) and not readable(file_format))
+    return file_format in (None, DICOM) or (
+        file_format in (HEIC, AVIF, JPEG_2000, JPEG_XL) and not readable(file_format)
+    )
 
 
 def by_content(head: bytes) -> Format | None:

@@ -1,7 +1,8 @@
 """Which files a folder holds: what is an image, what is skipped and under which name, in which order.
 
 Only regular files count, and folders that are not the system's; a link is followed once. Files with an image's ending
-are taken as images without a look inside; of those whose ending says nothing the first bytes are read.
+are taken as images without a look inside; of those whose ending says nothing, and of DICOM files, the first bytes are
+read.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from barlowctl.data.images import formats
+from barlowctl.data.images import dicom_classes, formats
 from barlowctl.data.tree.regular import read_head
 from barlowctl.data.tree.scan_report import ScanReport
 
@@ -64,6 +65,8 @@ def look_into(head: bytes | None, name: str) -> tuple[bool, str, str]:
         if content is None and not head:
             return False, "empty files", ""
         content = formats.by_content(head) or content
+        if content is formats.DICOM and dicom_classes.without_picture(head):
+            return False, dicom_classes.KIND, ""
     if content is None or content is formats.DOCUMENT:
         return False, formats.kind_of_other(name), ""
     return (True, "", "") if formats.readable(content) else (False, content.kind, formats.advice(content))

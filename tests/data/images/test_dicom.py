@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,46 @@ def test_files_without_a_picture_and_damaged_ones_are_named() -> None:
     contents = contents.replace(element((8, 0x16), "UI", "1.2.840.10008.5.1.4.1.1.2"), b"")
     with pytest.raises(Unreadable, match="a DICOM file without a picture: Media Storage Directory"):
         decode_picture(contents)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pictures"),
+    [
+        ("88.67", False),  # X-Ray Radiation Dose SR
+        ("11.1", False),
+        ("9.1.1", False),
+        ("104.1", False),
+        ("66", False),
+        ("481.3", False),
+        ("481.22", False),
+        ("2", True),
+        ("66.4", True),  # a segmentation has pixels
+        ("481.1", True),
+        ("481.2", True),
+        ("481.23", True),
+        ("6.1", True),
+        ("88", False),
+        ("880.1", True),
+    ],
+)
+def test_kinds_without_pixels_are_passed_over_and_counted(tmp_path: Path, kind: str, pictures: bool) -> None:
+    """By the first bytes, whatever the ending is and whether a decoder is there."""
+    scan = dicom(RAMP.astype(np.uint8))
+    meta = b"1.2.840.10008.5.1.4.1.1.2\0"
+    other = element((2, 2), "UI", f"1.2.840.10008.5.1.4.1.1.{kind}")
+    report = scan.replace(element((2, 2), "UI", meta), other, 1)
+    assert report != scan or kind == "2"
+    for name in ("a.dcm", "b.dcm", "c"):
+        (tmp_path / name).write_bytes(report)
+    (tmp_path / "scan.dcm").write_bytes(scan)
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in ("a.dcm", "b.dcm", "c", "scan.dcm"):
+            archive.write(tmp_path / name, name)
+    for place in (tmp_path, tmp_path / "all.zip"):
+        source = open_source(place)
+        assert len(source) == (4 if pictures else 1)
+        skipped = source.scan_report.skipped.get("DICOM files without a picture (reports, plans)")
+        assert (skipped.count, skipped.examples) == (3, ["a.dcm", "b.dcm", "c"]) if skipped else pictures
 
 
 def test_old_files_without_the_first_132_bytes_are_read() -> None:
