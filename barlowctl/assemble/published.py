@@ -19,7 +19,7 @@ from barlowctl.errors import UserError, did_you_mean
 from barlowctl.exports.keys import one_line
 from barlowctl.model import build_backbone
 from barlowctl.runs import rundir
-from barlowctl.runs.weights import HUB
+from barlowctl.runs.weights import HUB, refuse_no_repository
 
 
 def locate(what: str) -> tuple[Path, tuple[str, ...]]:
@@ -75,7 +75,7 @@ def published(name: str, *, allowed: str) -> nn.Module:
         UserError: timm has no such weights, or they could not be had.
     """
     architecture, _, tag = name.partition(".")
-    if not name.startswith(HUB):
+    if not refuse_no_repository(name):
         untrained(architecture, allowed=allowed)
     tags = tags_of(architecture)
     if tag not in tags and not name.startswith(HUB):

@@ -8,7 +8,7 @@ from pathlib import Path
 from barlowctl.errors import UserError
 from barlowctl.files import written_as_path
 from barlowctl.runs import rundir
-from barlowctl.runs.weights import HUB, OF_OTHER_FILES
+from barlowctl.runs.weights import OF_OTHER_FILES, refuse_no_repository
 
 WHAT = (
     "a run's name or directory, one of its checkpoints (RUN/checkpoints/step-00000123), a file or folder that "
@@ -25,7 +25,7 @@ def refuse_other_paths(what: str) -> None:
         UserError: there is nothing to measure.
     """
     path, why = Path(what), None
-    if what.startswith(HUB) or not written_as_path(what, (*SUFFIXES, *OF_OTHER_FILES)):
+    if refuse_no_repository(what) or not written_as_path(what, (*SUFFIXES, *OF_OTHER_FILES)):
         return
     if path.is_file() and path.suffix not in SUFFIXES:
         why = "is a file of another kind"

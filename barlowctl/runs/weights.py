@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+from barlowctl import shell
 from barlowctl.errors import UserError
 from barlowctl.files import written_as_path
 from barlowctl.runs import rundir
@@ -19,6 +21,7 @@ OF_OTHER_FILES = (".onnx", ".npz", ".npy", ".h5", ".zip", ".json", ".toml", ".be
 """Endings of files that hold no weights to start from, and that no name of timm's has either."""
 HUB = ("hf-hub:", "hf_hub:")
 """How timm's names of models on the Hugging Face Hub begin: hf-hub:timm/resnet50.a1_in1k."""
+_REPOSITORY = re.compile(r"([\w.-]+/)?[\w.-]+(@[\w./-]+)?")
 
 
 def named_from_anywhere(name: str) -> str:
@@ -27,6 +30,24 @@ def named_from_anywhere(name: str) -> str:
     is_path = path.is_file() or rundir.is_run(path) or (path / "config.json").is_file()
     is_path = is_path or (len(path.parts) > 1 and ":" not in path.parts[0])  # no address, nor a name on a hub
     return os.path.abspath(path) if is_path else name
+
+
+def refuse_no_repository(what: str) -> bool:
+    """Whether a name is one of a repository on the Hugging Face Hub.
+
+    Raises:
+        UserError: it begins as one, and what follows names none: nothing, `/`, or more parts than a user and a name.
+    """
+    if not what.startswith(HUB):
+        return False
+    if not _REPOSITORY.fullmatch(what.partition(":")[2]):
+        raise UserError(
+            f"'{what}' names no repository on the Hugging Face Hub",
+            allowed="hf-hub:USER/NAME, of one revision hf-hub:USER/NAME@REVISION; timm's own without hf-hub: "
+            "(resnet50.a1_in1k)",
+            next=shell.line("python", "-c", 'import timm; print(timm.list_pretrained("*resnet50*"))'),
+        )
+    return True
 
 
 def refuse_missing(what: str) -> None:
@@ -38,7 +59,7 @@ def refuse_missing(what: str) -> None:
     path = Path(what)
     if any(place.is_file() or place.is_dir() for place in (path, rundir.runs_home() / what)):
         return
-    if what.startswith(HUB) or "://" in what:
+    if refuse_no_repository(what) or "://" in what:
         return
     if written_as_path(what, (".safetensors", *TORCH_SUFFIXES, *OF_OTHER_FILES)):
         why = "leads nowhere" if path.is_symlink() else "is no file or folder" if path.exists() else "does not exist"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from barlowctl.errors import UserError
 from barlowctl.runs.subjects import refuse_other_paths
-from barlowctl.runs.weights import named_from_anywhere, refuse_missing
+from barlowctl.runs.weights import named_from_anywhere, refuse_missing, refuse_no_repository
 
 
 @pytest.mark.parametrize("name", ["no/such.pth", "x.pth", "x.safetensors", "/nowhere/at/all", "./x", "../x", "x.onnx"])
@@ -26,6 +27,18 @@ def test_a_path_that_leads_nowhere_is_refused(tmp_path: Path, monkeypatch: pytes
 def test_what_may_be_something_else_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     refuse_missing(name)
+
+
+@pytest.mark.parametrize("rest", ["", "/", "a/", "/b", "a/b/c", "a/b@", "@main", " ", "a b/c"])
+@pytest.mark.parametrize("begin", ["hf-hub:", "hf_hub:"])
+def test_a_name_on_the_hub_names_a_repository(begin: str, rest: str) -> None:
+    for refuse in (refuse_missing, refuse_other_paths):
+        with pytest.raises(UserError, match=re.escape(f"'{begin}{rest}' names no repository on the Hugging Face Hub")):
+            refuse(f"{begin}{rest}")
+    assert all(
+        refuse_no_repository(f"{begin}{name}") for name in ("a", "a/b", "a-b/c_d.e", "a/b@main", "a/b@refs/pr/1")
+    )
+    assert not refuse_no_repository("resnet50.a1_in1k")
 
 
 def test_what_is_there_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,7 @@ def no_photographs(patch: Patch) -> None:
 
 
 SCENARIOS = {
+    "no repository on the Hub": Scenario(["probe", "hf-hub:", "--data", "digits"]),
     "embed nothing": Scenario(EMBED),
     "one photo": Scenario(["embed", "resnet10t", "./one folder/0.png", "--out", "f.npz", *SMALL]),
     "images named twice": Scenario(
