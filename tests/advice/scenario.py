@@ -168,6 +168,8 @@ def executed(words: list[str]) -> int:
         case ["python", "-c", code]:
             exec(compile(code, "typed", "exec"), {})
             return 0
+        case ["python", *arguments]:
+            words = [sys.executable, *arguments]
         case ["torchrun", *arguments]:
             words = [sys.executable, "-m", "torch.distributed.run", *arguments]
         case ["tail", *_]:  # until Ctrl-C

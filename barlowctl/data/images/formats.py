@@ -53,9 +53,11 @@ ICON = Format("icons")
 VIDEO = Format("videos", advice=_FRAMES)
 ARCHIVE = Format("archives")
 PACKED = Format("packed .beton files")
+NUMPY = Format("NumPy arrays", advice="read from a folder without other images, or as a file that is named")
+NUMPY_ARCHIVE = Format("archives of NumPy arrays", advice="each is read as a file that is named")
 ARRAYS = Format(
-    "files of arrays (NumPy, HDF5, MATLAB, TFRecord, LMDB)",
-    advice="save their images as PNG (of more than three bands: as TIFF) to have them read",
+    "files of arrays (HDF5, MATLAB, TFRecord, LMDB)",
+    advice="save their images as PNG (of more than three bands: as .npy or TIFF) to have them read",
 )
 DOCUMENT = Format("other files")
 LEFTOVER = Format("backup copies and unfinished downloads")
@@ -79,7 +81,9 @@ _ENDINGS: dict[Format, str] = {
     VIDEO: "mp4 m4v mov avi mkv webm mpg mpeg wmv flv 3gp mts m2ts lrv insv ogv",
     ARCHIVE: "tar tar.gz tgz tar.bz2 tbz tbz2 tar.xz txz tar.zst zip gz bz2 xz zst 7z rar parquet arrow feather",
     PACKED: "beton",
-    ARRAYS: "npy npz h5 hdf5 mat tfrecord tfrecords mdb lmdb rec",
+    NUMPY: "npy",
+    NUMPY_ARCHIVE: "npz",
+    ARRAYS: "h5 hdf5 mat tfrecord tfrecords mdb lmdb rec",
     LEFTOVER: "bak orig old tmp temp part partial crdownload download swp aria2",
 }
 _BY_ENDING = {ending: kind for kind, endings in _ENDINGS.items() for ending in endings.split()}
@@ -106,10 +110,7 @@ _MAGIC: tuple[tuple[int, bytes, Format], ...] = (
     (0, b"IIRO", RAW),
     (0, b"IIU\0", RAW),
     (0, b"FUJIFILMCCD-RAW", RAW),
-    (0, b"II*\0", IMAGE),
-    (0, b"MM\0*", IMAGE),
-    (0, b"II+\0", IMAGE),
-    (0, b"MM\0+", IMAGE),
+    *((0, start, IMAGE) for start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
     (8, b"WEBPVP8", IMAGE),
     (0, b"qoif", IMAGE),
     (0, b"\0\0\0\x0cjP  \r\n\x87\n", JPEG_2000),
@@ -141,7 +142,7 @@ _MAGIC: tuple[tuple[int, bytes, Format], ...] = (
     (0, b"\x28\xb5\x2f\xfd", ARCHIVE),
     (257, b"ustar", ARCHIVE),
     (0, b"PAR1", ARCHIVE),
-    (0, b"\x93NUMPY", ARRAYS),
+    (0, b"\x93NUMPY", NUMPY),
     (0, b"\x89HDF\r\n\x1a\n", ARRAYS),
 )
 _PORTABLE = re.compile(rb"P[1-6][ \t\r\n]+[0-9#]")  # PBM, PGM, PPM

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from barlowctl.amounts import counted
-from barlowctl.data.images import dicom, jpeg, netpbm, pillow_reader, tiff, transparency
+from barlowctl.data.images import dicom, jpeg, netpbm, numpy_array, pillow_reader, tiff, transparency
 from barlowctl.data.images.conversion import Conversion
 from barlowctl.data.images.deep import Deep
 from barlowctl.data.images.limits import check_size
@@ -65,6 +65,8 @@ def read_parts(data: bytes, bands: tuple[int, ...] = ()) -> Parts:
     try:
         if (picture := dicom.read(data)) is not None:
             return picture
+        if (array := numpy_array.read(data, bands)) is not None:
+            return array
         if (page := tiff.read(data, bands)) is not None:
             values, alpha, orientation = page.values, page.alpha, page.orientation
             return Parts(

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from barlowctl.channels import MOST_CHANNELS, are_bands, in_words
+from barlowctl.channels import are_bands, in_words
+from barlowctl.data.images.band_choice import no_such_band, unnamed
 from barlowctl.data.images.deep import DEPTHS, Deep
 from barlowctl.data.images.limits import check_bytes
 from barlowctl.data.images.unreadable import Unreadable
@@ -110,7 +111,7 @@ def _of_pages(pages: list[Any], bands: tuple[int, ...]) -> Tiff:
     first = pages[0]
     described = f"a TIFF of {len(pages)} pages of {np.dtype(first.dtype).name}"
     if max(bands) > len(pages):
-        raise Unreadable(f"{described}; there is no band {max(bands)} (see --bands, data.bands)")
+        raise no_such_band(described, max(bands))
     check_bytes(first.imagewidth, first.imagelength, len(bands), np.dtype(first.dtype).itemsize)
     read = [values[..., 0] for band in bands if (values := _values(pages[band - 1])) is not None]
     if len(read) < len(bands):
@@ -205,18 +206,11 @@ def _chosen(page: Any, bands: tuple[int, ...]) -> tuple[tuple[int, ...], int | N
         return tuple(colours), alpha, [] if named else ["3 bands as red, green, blue"]
     if bands:
         if max(bands) > count:
-            raise Unreadable(f"{_described(page)}; there is no band {max(bands)} (see --bands, data.bands)")
+            raise no_such_band(_described(page), max(bands))
         return tuple(band - 1 for band in bands), alpha, [f"bands {in_words(bands)} of {count}"]
     if int(page.photometric) == _RGB and first >= 3:
         return tuple(colours[:3]), alpha, [f"first 3 of {count} bands"]
-    example = (4, 3, 2) if len(colours) > 3 else (1,)
-    typed = ",".join(map(str, example))
-    raise Unreadable(
-        f"{_described(page)}, and it does not say which are red, green and blue; choose three, or one for grey, "
-        f"e.g. --bands {typed} of data pack, data.bands=[{typed}] of a recipe, or all as channels of their own: "
-        f"--bands 1-{min(count, MOST_CHANNELS)}",
-        setting=f"bands=[{typed}]",
-    )
+    raise unnamed(_described(page), count)
 
 
 def _values(page: Any) -> np.ndarray | None:

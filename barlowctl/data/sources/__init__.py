@@ -12,6 +12,8 @@ from barlowctl.data.sources.file_source import open_file
 from barlowctl.data.sources.folder_source import choose_layout, report_beside_archives, report_beside_arrays
 from barlowctl.data.sources.hold_out import part
 from barlowctl.data.sources.image_folder import UNDERSTOOD, ImageFolder, has_split_folders, split_by_table, split_folder
+from barlowctl.data.sources.numpy_folder import NumpyFolder, has_arrays
+from barlowctl.data.sources.numpy_images import open_arrays
 from barlowctl.data.sources.other_splits import other_splits
 from barlowctl.data.sources.parquet_source import open_parquet, parquet_files
 from barlowctl.data.sources.picture import Source
@@ -72,7 +74,7 @@ def _open_file(path: Path, split: str, options: ReadOptions) -> Source:
 
 def _open_folder(path: Path, split: str, options: ReadOptions) -> Source:
     opened: Source | None
-    for opener in () if options.layout else (open_idx, open_cifar, open_stl10):
+    for opener in () if options.layout else (open_idx, open_cifar, open_stl10, open_arrays):
         for folder in _candidates(path):
             opened = opener(folder, split)
             if opened is not None:
@@ -87,6 +89,8 @@ def _open_folder(path: Path, split: str, options: ReadOptions) -> Source:
         else:
             opened = open_parquet(shards.place, split, options, training)
         report_beside_archives(path, shards.place, opened)
+    elif not has_images(path) and has_arrays(path):
+        opened = NumpyFolder(path, split, options.class_folders)
     else:
         inside = [path / name for name in _IMAGES_INSIDE if (path / name).is_dir()]
         opened = ImageFolder(inside[0] if inside else path, split, options.class_folders)

@@ -17,7 +17,9 @@ from barlowctl.data.labels.text_lines import is_text
 from barlowctl.data.sources.damage import DAMAGED
 from barlowctl.data.tree.regular import open_regular
 
-Kind = Literal["tar", "compressed tar", "zip", "numpy archive", "parquet", "idx", "packed", "image", "text", "other"]
+Kind = Literal[
+    "tar", "compressed tar", "zip", "numpy archive", "numpy array", "parquet", "idx", "packed", "image", "text", "other"
+]  # fmt: skip
 
 HEAD = 4096
 IDX_START = b"\0\0\x08"
@@ -62,6 +64,8 @@ def _by_start(head: bytes) -> Kind | None:
     if head.startswith(_PACKED) and (pages := int.from_bytes(head[4:8], "little")) and not pages & (pages - 1):
         return "packed"
     image = formats.by_content(head[: formats.HEAD])
+    if image is formats.NUMPY:
+        return "numpy array"
     if image is not None and formats.readable(image):
         return "image"
     return "text" if image is None and is_text(head) else None

@@ -10,6 +10,7 @@ from barlowctl.data.sources.array_sources import open_idx
 from barlowctl.data.sources.file_kind import BY_ENDING, Kind, kind_of
 from barlowctl.data.sources.image_file import ImageFile
 from barlowctl.data.sources.image_folder import UNDERSTOOD
+from barlowctl.data.sources.numpy_images import open_archive, open_array
 from barlowctl.data.sources.parquet_source import ParquetImages
 from barlowctl.data.sources.path_list import PathList
 from barlowctl.data.sources.picture import Source
@@ -59,9 +60,9 @@ def _open_as(kind: Kind, path: Path, split: str, options: ReadOptions) -> Source
                 next=shell.line("tar", "xf", path),
             )
         case "numpy archive":
-            raise UserError(
-                f"{path} is an archive of NumPy arrays (.npz)", allowed=UNDERSTOOD, next=formats.advice(formats.ARRAYS)
-            )
+            return open_archive(path, split) or ZipFolder(path, split, options.class_folders)
+        case "numpy array":
+            return open_array(path, split) or ImageFile(path, split)
         case "packed":
             raise UserError(f"{path} is packed already", next=shell.line("barlowctl", "data", "info", path))
         case _:

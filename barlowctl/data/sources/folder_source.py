@@ -88,6 +88,7 @@ def report_beside_arrays(path: Path, source: Source) -> None:
     for folder in dict.fromkeys((path, source.path)):
         scan = Scan(folder, source.scan_report)
         names = {entry.name for entry in os.scandir(folder) if _OF_ARRAYS.fullmatch(entry.name)}
+        names |= {file.name for file in source.files}
         for name in scan.images(but=names):
             source.scan_report.skip("images beside arrays", name)
     if has_images(path):

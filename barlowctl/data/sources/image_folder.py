@@ -26,7 +26,7 @@ from barlowctl.errors import UserError
 UNDERSTOOD = (
     "a folder of images (with class folders or without, or with train/ and val/ folders), IDX files "
     "(MNIST, Fashion-MNIST; .gz or not), CIFAR-10/100 python batches, STL-10 binaries, tar shards (WebDataset), "
-    "Parquet files with images, a zip file of images, a text file of paths"
+    "Parquet files with images, a zip file of images, NumPy arrays (.npz, .npy), a text file of paths"
 )
 
 
@@ -155,10 +155,12 @@ def no_images(path: Path, report: ScanReport) -> UserError:
     """What to say of a place where there are none: what lies there instead, and how to have it read."""
     met = [line.removeprefix("passed over: ") for line in report.lines() if line.startswith("passed over: ")]
     kinds = report.skipped.values()
-    inside = report.skipped.get(formats.ARCHIVE.kind)
+    inside, arrays = report.skipped.get(formats.ARCHIVE.kind), report.skipped.get(formats.NUMPY_ARCHIVE.kind)
     unpacked = None
     if inside is not None and path.suffix.lower() == ".tar":
         unpacked = shell.line("tar", "xf", path)
+    elif arrays is not None and path.is_dir():
+        unpacked = shell.line("barlowctl", "data", "pack", archive := path / arrays.examples[0], packed_as(archive))
     elif inside is not None and path.is_dir() and inside.examples[0].lower().endswith((".zip", ".tar", ".parquet")):
         unpacked = shell.line("barlowctl", "data", "pack", archive := path / inside.examples[0], packed_as(archive))
     install = next((skipped.next.partition(": ")[2] for skipped in kinds if "pip install" in skipped.next), None)

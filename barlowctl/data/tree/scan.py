@@ -76,11 +76,11 @@ class Scan:
     """Looks at a folder and what is below it; what is no image goes to a report. No folder is read twice.
 
     Args:
-        root: the folder that names begin in.
+        root: the folder that names begin in. arrays: `.npy` files are images too.
     """
 
-    def __init__(self, root: Path, report: ScanReport) -> None:
-        self.root, self.scan_report = root, report
+    def __init__(self, root: Path, report: ScanReport, *, arrays: bool = False) -> None:
+        self.root, self.scan_report, self.arrays = root, report, arrays
         self._seen: set[tuple[int, int]] = set()
 
     def images(self, inside: str = "", but: Collection[str] = ()) -> list[str]:
@@ -125,6 +125,8 @@ class Scan:
                         continue
                     name = start + entry.name
                     kind, advice = _kind(entry)
+                    if self.arrays and kind == formats.NUMPY.kind:
+                        kind = _IMAGE
                     if kind in (_IMAGE, _FOLDER) and entry.is_symlink() and self._leads_back(entry, top):
                         kind = READ_ALREADY
                     if kind is _IMAGE:

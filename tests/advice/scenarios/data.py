@@ -229,6 +229,24 @@ def half_imagenet100(patch: Patch) -> None:
     assert barlowctl(["data", "pack", "my images", "imagenet100", "--quiet"]) == 0
 
 
+def arrays(save: Callable[..., None] = np.savez) -> Callable[[Patch], None]:
+    """Two splits of images in an archive of NumPy's, in a folder."""
+
+    def prepare(patch: Patch) -> None:
+        Path("arrays").mkdir()
+        images = np.arange(8 * 12 * 12, dtype=np.uint8).reshape(8, 12, 12)
+        save("arrays/all.npz", train_images=images, test_images=images, train_labels=np.arange(8) % 2)
+
+    return prepare
+
+
+def arrays_beyond_memory(patch: Patch) -> None:
+    from barlowctl import memory
+
+    arrays(np.savez_compressed)(patch)
+    patch.setattr(memory, "available", lambda: 1000)
+
+
 PACK = ["data", "pack"]
 EMBED = ["embed", "runs/done", "--out", "f.npz", "--data"]
 PREVIEW = ["data", "preview", "--recipe", "quickstart", "--out", "v.png", "--data"]
@@ -310,6 +328,9 @@ SCENARIOS = {
     "test images as IDX": Scenario([*PACK, "mnist", "./new.beton", "--split", "test"], idx("train")),
     "split of CIFAR": Scenario([*PACK, "cifar", "./new.beton", "--split", "unlabelled"], cifar),
     "no such member": Scenario([*PACK, "pairs.tar", "./new.beton", "--member", "rgbb.png"], of_two_members),
+    "split of arrays": Scenario([*PACK, "arrays/all.npz", "./new.beton", "--split", "unlabelled"], arrays()),
+    "arrays beyond the memory": Scenario([*PACK, "arrays/all.npz", "./new.beton"], arrays_beyond_memory),
+    "arrays in a folder": Scenario([*PACK, "arrays", "./new.beton"], arrays()),
     "no such split in a table": Scenario(
         [*PACK, "images.parquet", "./new.beton", "--split", "unlabelled"], a_table_of_splits
     ),
