@@ -9,6 +9,7 @@ import numpy as np
 from barlowctl.amounts import counted
 from barlowctl.channels import are_bands, in_words
 from barlowctl.data.images import formats
+from barlowctl.data.images.array_axes import bands_last, bands_of, without_a_single_band
 from barlowctl.data.images.band_choice import no_such_band, unnamed
 from barlowctl.data.images.deep import Deep
 from barlowctl.data.images.limits import check_bytes
@@ -40,20 +41,6 @@ def read(data: bytes, bands: tuple[int, ...]) -> Parts | None:
     return _picture(values, bands)
 
 
-def stored(values: np.ndarray) -> bytes | np.ndarray:
-    """An image as a source gives it: pixels of 8 bits as they are, else the file that `read` reads."""
-    if values.dtype == np.uint8 and (values.ndim == 2 or (values.ndim == 3 and bands_of(values.shape) in (1, 3))):
-        return np.ascontiguousarray(_grey_or_colours(_bands_last(values)))
-    stream = io.BytesIO()
-    np.save(stream, values, allow_pickle=False)
-    return stream.getvalue()
-
-
-def bands_of(shape: tuple[int, ...]) -> int:
-    """How many bands an image of three axes has; 0: its shape does not say which axis they are."""
-    return 0 if shape[0] == shape[-1] else min(shape[0], shape[-1])
-
-
 def _picture(values: np.ndarray, bands: tuple[int, ...]) -> Parts:
     described = f"an array of {' x '.join(map(str, values.shape)) or 'one number'} {values.dtype.name}"
     if values.dtype.kind not in "buif":
@@ -62,20 +49,14 @@ def _picture(values: np.ndarray, bands: tuple[int, ...]) -> Parts:
         raise Unreadable(f"{described}; an image is height x width, or with its bands as the first or the last axis")
     if values.ndim == 3 and not bands_of(values.shape):
         raise Unreadable(f"{described}: bands are the shorter of the first and the last axis, and these are as long")
-    values = _bands_last(values)
+    values = bands_last(values)
     count = 1 if values.ndim == 2 else values.shape[2]
     check_bytes(values.shape[1], values.shape[0], count, values.dtype.itemsize)
     chosen, notes = _chosen(count, bands, described)
-    taken = _grey_or_colours(values if chosen is None else values.reshape(*values.shape[:2], count)[..., list(chosen)])
+    taken = without_a_single_band(
+        values if chosen is None else values.reshape(*values.shape[:2], count)[..., list(chosen)]
+    )
     return Parts(_values(taken), notes=notes, bands=count)
-
-
-def _bands_last(values: np.ndarray) -> np.ndarray:
-    return np.moveaxis(values, 0, -1) if values.ndim == 3 and values.shape[0] < values.shape[-1] else values
-
-
-def _grey_or_colours(values: np.ndarray) -> np.ndarray:
-    return values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
 
 
 def _chosen(count: int, bands: tuple[int, ...], described: str) -> tuple[tuple[int, ...] | None, list[str]]:

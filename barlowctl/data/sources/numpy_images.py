@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from barlowctl.data.images.numpy_array import stored
+from barlowctl.data.images.array_axes import stored
 from barlowctl.data.labels.numbering import Labels, number_labels
 from barlowctl.data.names import written
 from barlowctl.data.sources.numpy_files import StoredArray, in_archive, in_file

@@ -7,8 +7,8 @@ import io
 import numpy as np
 import pytest
 
+from barlowctl.data.images.array_axes import stored
 from barlowctl.data.images.conversion import Choices, Conversion
-from barlowctl.data.images.numpy_array import stored
 from barlowctl.data.images.pixels import decode_picture
 from barlowctl.data.images.ranges import Ranges
 from barlowctl.data.images.unreadable import Unreadable
