@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from barlowctl.kernels import thread_team
 from barlowctl.model.modes import is_watched
-from barlowctl.model.strided_shortcut import branches
+from barlowctl.model.shortcuts import begun, made_here
 
 FORMATS = (torch.bfloat16, torch.float32)
 """Number formats that the kernels read and write."""
@@ -142,6 +142,8 @@ class _Normalize(torch.autograd.Function):
         of_shortcut = norm_passes.differentiate(
             grad, x, y, of_x, ctx.shape, weight, bias, ctx.rectifies, statistics, of_parameters
         )
+        if of_shortcut is not None:
+            made_here(of_shortcut)
         return of_x, of_shortcut, *of_parameters.unbind(), None, None, None, None, None
 
 
@@ -152,8 +154,8 @@ class FusedBasicBlock(BasicBlock):
         """See `BasicBlock`."""
         if not _is_bare(self, self.bn2, self.act2):
             return super().forward(x)
-        x, shortcut = branches(x, self.conv1, self.downsample)
-        x = cast(Any, self).aa(self.act1(self.bn1(self.conv1(x))))
+        x, shortcut = begun(x, self.conv1, self.downsample)
+        x = cast(Any, self).aa(self.act1(self.bn1(x)))
         return cast(_Fused, self.bn2).added(self.conv2(x), shortcut, self.act2)
 
 
@@ -164,8 +166,8 @@ class FusedBottleneck(Bottleneck):
         """See `Bottleneck`."""
         if not _is_bare(self, self.bn3, self.act3):
             return super().forward(x)
-        x, shortcut = branches(x, self.conv1, self.downsample)
-        x = self.act1(self.bn1(self.conv1(x)))
+        x, shortcut = begun(x, self.conv1, self.downsample)
+        x = self.act1(self.bn1(x))
         x = cast(Any, self).aa(self.act2(self.bn2(self.conv2(x))))
         return cast(_Fused, self.bn3).added(self.conv3(x), shortcut, self.act3)
 

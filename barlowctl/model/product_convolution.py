@@ -74,6 +74,18 @@ class ProductConvolution(SeenTaps):
             return False
         return (in_bf16(x) or in_fp32(x)) and x.is_contiguous(memory_format=torch.channels_last)
 
+    def takes_shortcut(self, x: Tensor) -> bool:
+        """Whether a product stands for `forward(x)`, 1 x 1 without a stride, that adds to a shortcut's gradient.
+
+        In float32: there products of large maps, too, are as fast as convolutions, and a pass over memory is left out.
+        """
+        plain = self.kernel_size == self.stride == (1, 1) and min(self.in_channels, self.out_channels) >= FEW_CHANNELS
+        if not plain or not self.training or not x.requires_grad or torch.compiler.is_compiling() or is_watched(self):
+            return False
+        tensors = type(x) is Tensor and type(self.weight.detach()) is Tensor and self.weight.dtype == torch.float32
+        in_rows = in_fp32(x) and x.is_contiguous(memory_format=torch.channels_last)
+        return tensors and in_rows and has_fast_fp32_products()
+
     def of_seen_pixels(self, seen: Tensor) -> Tensor:
         """The convolution, 1 x 1 with a stride, of a map of the pixels that it sees, in channels_last."""
         dtype = torch.bfloat16 if in_bf16(seen) else torch.float32
@@ -144,7 +156,7 @@ class _Product(torch.autograd.Function):
         kernel = weight.shape[2:]
         size = (len(x), len(weight), *pixel_products.map_of(x.shape[2:], kernel, stride, padding))
         out = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-        torch.mm(_patches(x, kernel, stride, padding), _matrix(weight).t(), out=_rows(out))
+        torch.mm(_patches(x, kernel, stride, padding), matrix_of(weight).t(), out=rows_of(out))
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding = stride, padding
         return out
@@ -160,9 +172,9 @@ class _Product(torch.autograd.Function):
             if max(kernel) > 1:
                 of_x = _gradient_of_input(grad, x, weight, stride, padding)
             else:
-                of_x = _spread(_rows(grad) @ _matrix(weight), x, stride)
+                of_x = _spread(rows_of(grad) @ matrix_of(weight), x, stride)
         if ctx.needs_input_grad[1]:
-            of_matrix = _rows(grad).t() @ _patches(x, kernel, stride, padding)
+            of_matrix = rows_of(grad).t() @ _patches(x, kernel, stride, padding)
             of_weight = of_matrix.view(len(weight), *kernel, -1).permute(0, 3, 1, 2)
         return of_x, of_weight, None, None
 
@@ -174,12 +186,12 @@ def has_fast_fp32_products() -> bool:
     return exact and torch.backends.mkl.is_available() and processor.is_intels()
 
 
-def _rows(x: Tensor) -> Tensor:
+def rows_of(x: Tensor) -> Tensor:
     """`(n, c, h, w)` in channels_last as `(n h w, c)`, in the same memory."""
     return x.permute(0, 2, 3, 1).view(-1, x.shape[1])
 
 
-def _matrix(weight: Tensor) -> Tensor:
+def matrix_of(weight: Tensor) -> Tensor:
     """`(d, c, k, l)` as `(d, k l c)`, in the same memory where that is channels_last."""
     return weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
 

@@ -1,4 +1,4 @@
-"""A block whose shortcut sees a quarter of its pixels: the gradients of both branches, met in place."""
+"""Blocks whose shortcut is their input, or sees a quarter of its pixels: both gradients, met in place."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import torch
 from timm.models.resnet import BasicBlock, Bottleneck, downsample_conv
 from torch import Tensor, nn
 
+from barlowctl import processor
 from barlowctl.model import fused_norm
 from barlowctl.model.fused_norm import choose_norms
 from barlowctl.model.product_convolution import ProductConvolution, choose_convolutions
-from barlowctl.model.strided_shortcut import branches
+from barlowctl.model.shortcuts import begun, branches, made_here
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,8 +35,7 @@ def map_of(channels: int, side: int, images: int = 6) -> Tensor:
 
 
 def as_before(x: Tensor, convolution: nn.Module, downsample: nn.Module | None) -> tuple[Tensor, Tensor]:
-    assert downsample is not None
-    return x, downsample(x)
+    return convolution(x), x if downsample is None else downsample(x)
 
 
 def trained(block: nn.Module, x: Tensor, *, bf16: bool = False) -> dict[str, Tensor]:
@@ -64,7 +64,7 @@ def test_results_are_those_of_both_branches(
     choose_norms(ours, CPU)
     theirs = copy.deepcopy(ours)
     met, made = trained(ours, x, bf16=bf16), trained(exact, x.double())
-    monkeypatch.setattr(fused_norm, "branches", as_before)
+    monkeypatch.setattr(fused_norm, "begun", as_before)
     apart = trained(theirs, x, bf16=bf16)
     for name, true in made.items():
         error, before = ((of[name].double() - true).norm() for of in (met, apart))
@@ -78,7 +78,7 @@ def test_the_gradient_of_the_map_is_the_sum_to_the_bit(monkeypatch: pytest.Monke
     choose_norms(ours, CPU)
     theirs = copy.deepcopy(ours)
     met = trained(ours, x)
-    monkeypatch.setattr(fused_norm, "branches", as_before)
+    monkeypatch.setattr(fused_norm, "begun", as_before)
     assert all(torch.equal(value, met[name]) for name, value in trained(theirs, x).items())
 
 
@@ -168,3 +168,122 @@ def test_a_network_takes_it_in_each_stage_but_the_first(monkeypatch: pytest.Monk
     monkeypatch.setattr(ProductConvolution, "of_seen_pixels", look)
     network(map_of(3, 64, images=2)).sum().backward()
     assert taken == [(256, 8, 8), (512, 4, 4), (1024, 2, 2)]
+
+
+# ---- the shortcut is the block's input --------------------------------------------------------------------
+
+
+@pytest.fixture
+def fast_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor of Intel's, wherever the tests run."""
+    if not torch.backends.mkl.is_available():
+        pytest.skip("torch was built without MKL")
+    monkeypatch.setattr(processor, "is_intels", lambda: True)
+
+
+def same_sized(channels: int = 64) -> nn.Module:
+    """A bottleneck of as many channels out as in."""
+    torch.manual_seed(0)
+    block = Bottleneck(4 * channels, channels).to(memory_format=torch.channels_last).train()
+    choose_convolutions(block, CPU)
+    choose_norms(block, CPU)
+    return block
+
+
+@pytest.mark.usefixtures("fast_products")
+@pytest.mark.parametrize("side", [1, 7, 12])
+def test_a_block_on_its_input_is_as_near_to_float64(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
+    torch.manual_seed(0)
+    exact = Bottleneck(256, 64).double().train()
+    ours, x = same_sized(), map_of(256, side)
+    ours.load_state_dict(exact.state_dict())
+    theirs = copy.deepcopy(ours)
+    met, made = trained(ours, x), trained(exact, x.double())
+    monkeypatch.setattr(fused_norm, "begun", as_before)
+    apart = trained(theirs, x)
+    for name, true in made.items():
+        error, before = ((of[name].double() - true).norm() for of in (met, apart))
+        assert error <= 1.5 * before + 1e-6 * true.norm(), name
+
+
+def met_at(shortcut_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """The gradient of a shortcut that `shortcut_of` makes, and that of the block's input, of one backward pass."""
+    convolution, x = same_sized().get_submodule("conv1"), map_of(256, 6).requires_grad_()
+    out, shortcut = begun(x * 1.0, convolution, None)
+    given = list[Tensor]()
+
+    class Given(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, shortcut: Tensor) -> Tensor:
+            return shortcut.clone()
+
+        @staticmethod
+        def backward(ctx: object, grad: Tensor) -> Tensor:
+            given.append(shortcut_of(grad))
+            return given[0]
+
+    (out.sum() + (3.0 * Given.apply(shortcut)).sum()).backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    expected = 3.0 + convolution.weight.detach().sum(dim=0).view(1, -1, 1, 1)
+    torch.testing.assert_close(x.grad, expected.expand_as(x).contiguous(memory_format=torch.channels_last))
+    return given[0], x.grad
+
+
+@pytest.mark.usefixtures("fast_products")
+def test_the_product_adds_to_a_gradient_that_was_made_for_the_shortcut() -> None:
+    def own(grad: Tensor) -> Tensor:
+        made = grad.clone(memory_format=torch.channels_last)
+        made_here(made)
+        return made
+
+    given, sums = met_at(own)
+    assert torch.equal(given, sums)  # it was written over
+
+
+@pytest.mark.usefixtures("fast_products")
+def test_a_shortcuts_gradient_that_others_hold_is_left_alone() -> None:
+    given, _ = met_at(lambda grad: grad.clone(memory_format=torch.channels_last))
+    assert bool((given == 3.0).all())
+
+
+@pytest.mark.usefixtures("fast_products")
+def test_the_last_batch_norm_makes_the_gradient_of_the_shortcut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that in a block nothing is copied."""
+    block, copied = same_sized(), list[torch.Size]()
+    clone = Tensor.clone
+    monkeypatch.setattr(Tensor, "clone", lambda x, **how: copied.append(x.shape) or clone(x, **how))
+    (block(map_of(256, 6).requires_grad_() * 1.0)).sum().backward()
+    assert copied == []
+
+
+@pytest.mark.usefixtures("fast_products")
+def test_either_branch_of_a_block_on_its_input_may_have_no_gradient() -> None:
+    convolution = same_sized().get_submodule("conv1")
+    for which in (0, 1):
+        x, y = map_of(256, 6).requires_grad_(), map_of(256, 6).requires_grad_()
+        begun(x, convolution, None)[which].sum().backward()
+        (convolution(y), y)[which].sum().backward()
+        torch.testing.assert_close(x.grad, y.grad)
+
+
+@pytest.mark.usefixtures("fast_products")
+@pytest.mark.parametrize(
+    "why", ["a hook", "evaluation", "no gradient", "another format", "few channels", "bf16", "AMD"]
+)
+def test_a_block_on_its_input_is_torchs_where_that_is_faster(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    convolution = same_sized(8 if why == "few channels" else 64).get_submodule("conv1")
+    x = map_of(convolution.in_channels, 12).requires_grad_()  # type: ignore[arg-type]
+    if why == "a hook":
+        convolution.register_forward_hook(lambda module, inputs, out: None)
+    elif why == "evaluation":
+        convolution.eval()
+    elif why == "no gradient":
+        x = x.detach()
+    elif why == "another format":
+        x = x.detach().contiguous().requires_grad_()
+    elif why == "AMD":
+        monkeypatch.setattr(processor, "is_intels", lambda: False)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=why == "bf16"):
+        out, shortcut = begun(x, convolution, None)
+    assert shortcut is x
+    assert "Beside" not in type(out.grad_fn).__name__
