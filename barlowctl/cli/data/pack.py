@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -183,7 +184,7 @@ def pack(
     from barlowctl.cli.data.contents import show_report
     from barlowctl.cli.data.unpacked_splits import unpacked_splits
     from barlowctl.data import home
-    from barlowctl.data.beton.pack import check_options
+    from barlowctl.data.beton.pack import check_options, flag_of
     from barlowctl.data.beton.pack import pack as pack_source
     from barlowctl.data.images.conversion import Choices, parse_bands
     from barlowctl.data.sources import open_source
@@ -221,6 +222,9 @@ def pack(
             progress=bar.advance,
         )
     show_report(console, report)
+    if report.setting:  # without which images were left out
+        lacking = ["--overwrite", *shlex.split(flag_of(report.setting))]
+        console.next(repeated(context.obj, context.command, flags=lacking))
     of_split = () if split == "train" or out.endswith(".beton") else ("--split", split)
     if are_bands(report.channels):  # a recipe needs their number, mean and deviation first
         console.next(shell.line("barlowctl", "data", "info", out, "--statistics", *of_split))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ def show_unpacked(console: Console, path: Path, split: str) -> None:
     Raises:
         UserError: as `open_source`: no images, or no such split.
     """
+    from barlowctl.data.beton.pack import flag_of
     from barlowctl.data.beton.survey import survey
     from barlowctl.data.names import packed_as
     from barlowctl.data.sources import open_source, other_splits
@@ -45,7 +47,7 @@ def show_unpacked(console: Console, path: Path, split: str) -> None:
         console.say(f"unreadable: {name}: {reason}")
     for line in (*source.scan_report.lines(), *(f"note: {note}" for note in met.notes)):
         console.say(line)
-    flags = () if split == "train" else ("--split", split)
+    flags = shlex.split(flag_of(met.setting)) + ([] if split == "train" else ["--split", split])
     console.next(shell.line("barlowctl", "data", "pack", path, packed_as(path, split), *flags))
     console.result(
         {

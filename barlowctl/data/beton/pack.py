@@ -151,7 +151,7 @@ def _none_readable(source: Source, report: PackReport) -> UserError:
     name, reason = report.unreadable[0]
     return UserError(
         f"none of the {counted(len(source), 'image')} in {source.path} can be read; {name}: {reason}",
-        next=_flag_of(report.setting) or "check the files, or give another folder",
+        next=flag_of(report.setting) or "check the files, or give another folder",
     )
 
 
@@ -175,7 +175,7 @@ def _write_all(
             _append(writer, stored, label, name)
         except Unreadable as error:
             if stop_at[0]:
-                advice = _flag_of(error.setting) or "--on-unreadable skip"
+                advice = flag_of(error.setting) or "--on-unreadable skip"
                 raise UnreadableImage(source.path, name, str(error), next=advice) from error
             report.unreadable.append((name, str(error)))
             report.setting = report.setting or error.setting
@@ -242,7 +242,7 @@ def _encoded(source: Source, workers: int, how: dict[str, Any]) -> Iterator[tupl
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _flag_of(setting: str) -> str:
+def flag_of(setting: str) -> str:
     """`range=0:4095` as a flag of `data pack`."""
     key, _, value = setting.partition("=")
     if not setting:

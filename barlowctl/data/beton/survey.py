@@ -23,6 +23,7 @@ class Survey:
     class_sizes: images of each class.    labelled: images with a label.
     looked_at: images that were read.    widths, heights: the least and the most of those.    colour: whether any has.
     pixels: on average.    as_they_are: JPEGs whose bytes would be stored.    unreadable: (name, reason).
+    setting: `KEY=VALUE` that the first unreadable image with one lacks.
     notes: what was chosen for more than 8 bits, transparency and bands.
     """
 
@@ -35,6 +36,7 @@ class Survey:
     colour: bool = False
     as_they_are: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
+    setting: str = ""
     notes: list[str] = field(default_factory=list)
 
 
@@ -54,6 +56,7 @@ def survey(source: Source, seconds: float = SECONDS) -> Survey:
         except (OSError, Unreadable) as error:
             reason = str(error) if isinstance(error, Unreadable) else reason_of(error)
             met.unreadable.append((written(source.describe(index)[0]), reason))
+            met.setting = met.setting or (error.setting if isinstance(error, Unreadable) else "")
             continue
         sides.append((stored.width, stored.height))
         met.colour = met.colour or not stored.grey

@@ -174,6 +174,12 @@ def deep(patch: Patch) -> None:
         tifffile.imwrite(Path(folder) / "a.tif", values, photometric="minisblack", planarconfig="contig")
 
 
+def deep_and_others(patch: Patch) -> None:
+    """A scan whose black and white are not said, among pictures of 8 bits."""
+    deep(patch)
+    shutil.copy("one folder/0.png", "scans/b.png")
+
+
 def of_bands(patch: Patch) -> None:
     """Tiles of four bands, and `bands.beton` of them."""
     deep(patch)
@@ -261,6 +267,8 @@ SCENARIOS = {
     "packed a split": Scenario([*PACK, "my images", "new", "--split", "test"], code=0),
     "unreadable image": Scenario([*PACK, "with a bad one", "./new.beton", "--on-unreadable", "fail"]),
     "range not said": Scenario([*PACK, "scans", "./new.beton"], deep),
+    "range not said of some": Scenario([*PACK, "scans", "./new.beton"], deep_and_others, code=0),
+    "range not said of some, looked at": Scenario(["data", "info", "scans"], deep_and_others, code=0),
     "range not said, of one": Scenario([*PACK, "scans", "./new.beton", "--on-unreadable", "fail"], deep),
     "bands not said": Scenario([*PACK, "bands", "./new.beton"], deep),
     "bands not said, of one": Scenario([*PACK, "bands", "./new.beton", "--on-unreadable", "fail"], deep),
