@@ -17,6 +17,7 @@ from barlowctl.channels import are_bands, in_words
 from barlowctl.data.images.band_choice import no_such_band, unnamed
 from barlowctl.data.images.deep import DEPTHS, Deep
 from barlowctl.data.images.limits import check_bytes
+from barlowctl.data.images.tiff_stack import Stack, stack_of
 from barlowctl.data.images.unreadable import Unreadable
 from barlowctl.errors import UserError
 from barlowctl.packages import required
@@ -52,8 +53,9 @@ def read(data: bytes, bands: tuple[int, ...]) -> Tiff | None:
 
     Args:
         bands: from 1 on, which of more than three are red, green, blue, or which one is grey; empty: as the file says.
-            Pages of one band, all of one size and type, are bands where any are chosen. Two, or more than three, are
-            channels of their own, of whatever the file has.
+            Channels that the file names are bands, at its first depth and time; else pages of one band, all of one size
+            and type, are bands where any are chosen. Two, or more than three, are channels of their own, of whatever
+            the file has.
 
     Raises:
         Unreadable: too large, bands that are not named, or a compression whose package is not installed.
@@ -66,12 +68,15 @@ def read(data: bytes, bands: tuple[int, ...]) -> Tiff | None:
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page: Any = file.pages[0]
+            stack = stack_of(file, data)
+            if stack.channels:
+                return _of_channels(stack, bands)
             if bands and (pages := _pages_as_bands(file)):
                 return _of_pages(pages, bands)
             if _is_pillows(page) and not (are_bands(len(bands or (0,))) and page.dtype is not None):
                 return None
             check_bytes(page.imagewidth, page.imagelength, page.samplesperpixel, np.dtype(page.dtype).itemsize)
-            several = _has_another(file)
+            several = stack.more or _has_another(file)
             chosen, alpha, notes = _chosen(page, bands)
             values = _values(page)
     except Unreadable:
@@ -106,10 +111,26 @@ def _pages_as_bands(file: Any) -> list[Any]:
     return pages if len(kinds) == 1 else []
 
 
-def _of_pages(pages: list[Any], bands: tuple[int, ...]) -> Tiff:
+def _of_channels(stack: Stack, bands: tuple[int, ...]) -> Tiff:
+    """The picture whose bands are the channels that a file names: three are colours unless others are chosen."""
+    count = len(stack.channels)
+    if not bands and count != 3:
+        raise unnamed(_pages_described(stack.channels, "channels"), count)
+    picture = _of_pages(stack.channels, bands or (1, 2, 3), "channels")
+    if not bands:
+        picture.notes[:] = ["3 bands as red, green, blue"]
+    picture.notes.extend(["first of several pictures"] if stack.more else [])
+    return picture
+
+
+def _pages_described(pages: list[Any], called: str) -> str:
+    return f"a TIFF of {len(pages)} {called} of {np.dtype(pages[0].dtype).name}"
+
+
+def _of_pages(pages: list[Any], bands: tuple[int, ...], called: str = "pages") -> Tiff:
     """The picture whose bands are pages."""
     first = pages[0]
-    described = f"a TIFF of {len(pages)} pages of {np.dtype(first.dtype).name}"
+    described = _pages_described(pages, called)
     if max(bands) > len(pages):
         raise no_such_band(described, max(bands))
     check_bytes(first.imagewidth, first.imagelength, len(bands), np.dtype(first.dtype).itemsize)
@@ -124,7 +145,7 @@ def _of_pages(pages: list[Any], bands: tuple[int, ...]) -> Tiff:
         False,
         int(first.photometric) == WHITE_IS_ZERO,
         _orientation(first),
-        [f"bands {in_words(bands)} of {len(pages)} pages"],
+        [f"bands {in_words(bands)} of {len(pages)} {called}"],
         len(pages),
     )
 
