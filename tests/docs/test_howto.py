@@ -27,11 +27,17 @@ Captured = pytest.CaptureFixture[str]
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 PAGES = sorted((Path(__file__).resolve().parents[2] / "docs" / "howto").glob("*.md"))
 SIZES = sets(*SMALL, "data.holdout=0", "train.micro_batch=0", "train.precision=fp32")
+OTHERS = sets(*NARROW, "model.image_size=0", "model.pooling=default", "model.drop_path=0")
 ADDED = {
     "pretrain --resume": [],
     "pretrain --recipe adapt": [*SIZES, *sets("train.freeze_backbone_epochs=0")],
     "pretrain --recipe resnet50 --data my-images": [*SIZES, *sets("train.batch_size=64", *NARROW)],
-    "pretrain": [*SIZES, *sets(*NARROW, "model.image_size=0", "model.pooling=default", "model.drop_path=0")],
+    "pretrain": [*SIZES, *OTHERS],
+    "pretrain --recipe xrays.toml --data cases --set data.holdout=500": [
+        *SIZES,
+        *OTHERS,
+        *sets("data.holdout=4", "train.batch_size=4"),
+    ],
     "data preview": sets("views.size=16"),
     "probe --data land-cover": sets("eval.resize=16", "eval.crop=16"),
     "probe --data cases": sets("eval.resize=16", "eval.crop=16"),
