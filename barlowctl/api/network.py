@@ -107,7 +107,7 @@ class Network:
         Raises:
             UserError: no such images, or one that cannot be read.
         """
-        with as_a_command():
+        with as_a_command(network=self.name):
             runtime = Runtime(device, threads, workers, loader)
             if is_input(images):
                 return embed_input(self.subject, images, runtime)
@@ -157,7 +157,7 @@ class Network:
             UserError: before anything is measured: what cannot be measured on these images.
             KeyboardInterrupt: while something is trained; the state is saved, and the same call goes on.
         """
-        with memory_returned(), as_a_command(handle_signals=handle_signals):
+        with memory_returned(), as_a_command(handle_signals=handle_signals, network=self.name):
             subset, changes = None if semi_list is None else Path(semi_list), tuple(override_texts(overrides or {}))
             tasks = Tasks.named(measures, trained, seeds=seeds, subset=subset, overrides=changes)
             check_names("baselines", baselines, BASELINES)

@@ -17,7 +17,7 @@ from barlowctl.signals import left_alone
 
 
 @contextmanager
-def as_a_command(*, handle_signals: bool = False) -> Iterator[None]:
+def as_a_command(*, handle_signals: bool = False, network: str | None = None) -> Iterator[None]:
     """What the block computes is what a command would, and the process is afterwards as it was.
 
     Inside: gradients are recorded, numbers are float32 by default, tensors are made on the CPU by default, and nothing
@@ -27,12 +27,13 @@ def as_a_command(*, handle_signals: bool = False) -> Iterator[None]:
     Args:
         handle_signals: let SIGINT, SIGTERM, SIGUSR1 and SIGHUP ask for a stop, as they do of a command; in the main
             thread only. False: they stay whoever's they are.
+        network: as of `reworded`.
 
     Raises:
         UserError: in Python's words (see `wording`).
     """
     with ExitStack() as stack:
-        stack.enter_context(reworded())
+        stack.enter_context(reworded(network))
         if not handle_signals:
             stack.enter_context(left_alone())
         stack.enter_context(_as_before())

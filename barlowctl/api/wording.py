@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from barlowctl import compilers, launcher, shell
 from barlowctl.api.options import Training
@@ -13,13 +14,21 @@ from barlowctl.errors import UserError
 
 _FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?![\w-])")
 _SET = re.compile(r"(?<![\w-])--set (?:'([\w.]+)=([^']*)'|([\w.]+)=(\S+?)(?=[:;,.]?(?:\s|$)))")
+_OF_A_COMMAND = re.compile(r"(--[a-z-]+(?: (?!of )[^\s;()]+)? of data \w+|\bdata \w+(?: --[a-z-]+)+|`[^`]*`)")
+"""A flag and the command that has it, which is no call: `--range of data pack`, `data pack --hold-out`."""
+_MEASURES = ("knn", "linear", "lidar", "layers")
+"""Flags that are names in the argument `measures` (`barlowctl.measure.tasks.MEASURES`)."""
 _NAMES = {"set": "overrides", "all": "all_formats"}
 """Flags whose argument in Python has another name."""
 
 
 @contextmanager
-def reworded() -> Iterator[None]:
-    """A `UserError` of the block speaks of arguments; what is allowed and what to do next are notes of it."""
+def reworded(network: str | None = None) -> Iterator[None]:
+    """A `UserError` of the block speaks of arguments; what is allowed and what to do next are notes of it.
+
+    Args:
+        network: what is asked, where how images are shown to it was set when it was opened, and not in the call.
+    """
     try:
         yield
     except UserError as error:
@@ -27,17 +36,23 @@ def reworded() -> Iterator[None]:
             error.in_python = True
             error.message = in_python(error.message)
             error.args = (error.message,)
-            error.explain(in_python, advice)
+            error.explain(in_python, partial(advice, network=network))
         raise
 
 
 def in_python(text: str) -> str:
     """A sentence with arguments in the place of flags: `--device is 'tpu'` is `device is 'tpu'`."""
-    return _FLAG.sub(lambda match: _argument(match[1]), _SET.sub(_override, text))
+    parts = _OF_A_COMMAND.split(text)  # every other one is of a command, and stays as it is
+    parts[::2] = [_FLAG.sub(lambda match: _in_words(match[1]), _SET.sub(_override, part)) for part in parts[::2]]
+    return "".join(parts)
 
 
-def advice(line: str) -> str:
-    """What to do next: arguments where it is flags, a call where there is one, else the command line that it is."""
+def advice(line: str, network: str | None = None) -> str:
+    """What to do next: arguments where it is flags, a call where there is one, else the command line that it is.
+
+    Args:
+        network: see `reworded`.
+    """
     try:
         words = shell.split(line)
     except ValueError:  # words, with an apostrophe
@@ -49,6 +64,8 @@ def advice(line: str) -> str:
         return f"on the command line: {line}"
     at = words.index("without") if "without" in words else len(words)
     if all(part[0].startswith("--") for part in (words[:at], words[at + 1 :]) if part) and words:
+        if network is not None and all(flag == "--set" for flag in words[::2]) and all("." in w for w in words[1::2]):
+            return f"barlowctl.open_network({network!r}, {_arguments(words)[0]})"
         left_out = [_left_out(word) for word in words[at + 1 :]]
         return ", ".join([*_arguments(words[:at]), *(["without " + " and ".join(left_out)] if left_out else [])])
     return in_python(line)
@@ -72,6 +89,8 @@ def _resumption(words: list[str]) -> str | None:
 def _left_out(flag: str) -> str:
     """`verify` of `--verify`; of `--set=train.epoch=20` the key of the overrides."""
     name, _, value = flag.lstrip("-").partition("=")
+    if name in _MEASURES:
+        return f"{name!r} in measures"
     return f"{value.partition('=')[0]!r} in overrides" if name == "set" and value else in_python(flag)
 
 
@@ -79,6 +98,11 @@ def _arguments(words: list[str]) -> list[str]:
     """Flags and their values as arguments of a call; overrides in one dictionary."""
     arguments: dict[str, str] = {}
     overrides: list[str] = []
+    if words == ["--linear", "--protocol", "paper"]:  # trained on the engine, not fitted to features
+        return ["trained=['linear']"]
+    if measures := [word.lstrip("-") for word in words if word.lstrip("-") in _MEASURES]:
+        arguments["measures"] = repr(measures)
+        words = [word for word in words if word.lstrip("-") not in _MEASURES]
     while words:
         flag = words.pop(0)
         value = words.pop(0) if words and not words[0].startswith("--") else None
@@ -95,6 +119,10 @@ def _arguments(words: list[str]) -> list[str]:
 def _override(match: re.Match[str]) -> str:
     key, value = (match[1], match[2]) if match[1] else (match[3], match[4])
     return f"overrides={{{key!r}: {_literal(value)}}}"
+
+
+def _in_words(flag: str) -> str:
+    return repr(flag) if flag in _MEASURES else _argument(flag)
 
 
 def _argument(flag: str) -> str:

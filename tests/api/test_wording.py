@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import barlowctl
 from barlowctl.api.wording import advice, in_python, reworded
@@ -24,6 +26,15 @@ from barlowctl.errors import UserError
         ("--set 'objective.name=\"byoll\"': no method", "overrides={'objective.name': 'byoll'}: no method"),
         ("no measure --on-unreadable has", "no measure on_unreadable has"),
         ("a-b -- c --", "a-b -- c --"),
+        (
+            "set the range (--range of data pack, data.range of a recipe), or --device",
+            "set the range (--range of data pack, data.range of a recipe), or device",
+        ),
+        ("--bands 4,3,2 of data pack, --split train", "--bands 4,3,2 of data pack, split train"),
+        ("--range LOW:HIGH of data pack", "--range LOW:HIGH of data pack"),
+        ("a test split made by data pack --hold-out", "a test split made by data pack --hold-out"),
+        ("`barlowctl data pack F x.beton --overwrite`", "`barlowctl data pack F x.beton --overwrite`"),
+        ("of other networks --knn, --linear", "of other networks 'knn', 'linear'"),
     ],
 )
 def test_a_flag_is_an_argument(flags: str, arguments: str) -> None:
@@ -35,7 +46,10 @@ def test_a_flag_is_an_argument(flags: str, arguments: str) -> None:
     [
         ("--device auto", "device='auto'"),
         ("--set train.epochs=5 --set data.holdout=0.5", "overrides={'train.epochs': 5, 'data.holdout': 0.5}"),
-        ("--set train.compile=false --knn", "knn=True, overrides={'train.compile': False}"),
+        ("--set train.compile=false --knn", "measures=['knn'], overrides={'train.compile': False}"),
+        ("--knn --linear without --lidar", "measures=['knn', 'linear'], without 'lidar' in measures"),
+        ("--linear --protocol paper", "trained=['linear']"),
+        ("--set data.range=int32=-100:2998", "overrides={'data.range': 'int32=-100:2998'}"),
         ("barlowctl pretrain --resume 'my runs/a'", "barlowctl.pretrain(resume='my runs/a')"),
         (
             "barlowctl pretrain --resume a --device cuda:1 --threads 2 --wandb",
@@ -169,3 +183,23 @@ def test_a_fault_of_ours_keeps_its_name(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(importlib, "import_module", broken)
     with pytest.raises(ImportError, match="cannot import name 'x'"):
         barlowctl.__getattr__("pretrain")
+
+
+def test_images_whose_range_is_not_known_are_answered_with_an_argument(tmp_path: Path) -> None:
+    """Of arrays and of files; what would set it on the command line stays a flag, of the command that has it."""
+    ramp = np.linspace(-100, 3000, 32 * 32).astype(np.int32).reshape(32, 32)
+    Image.fromarray(ramp).save(tmp_path / "a.tif")
+    for images in ([ramp], tmp_path):
+        with pytest.raises(barlowctl.UserError, match=r"\(--range of data pack, data\.range of a recipe\)") as raised:
+            barlowctl.features("resnet10t", images)
+        advised, skipping = raised.value.__notes__
+        assert skipping == "next: on_unreadable='skip'"
+        assert advised == "next: barlowctl.open_network('resnet10t', overrides={'data.range': '-100:3000'})"
+    network = barlowctl.open_network("resnet10t", overrides={"data.range": "-100:3000"})
+    assert network.features([ramp]).features.shape == (1, 512)
+
+
+def test_what_was_set_when_a_network_was_opened_is_not_advised_for_the_call() -> None:
+    assert advice("--set data.range=0:1", "a b") == "barlowctl.open_network('a b', overrides={'data.range': '0:1'})"
+    assert advice("--set epochs=3", "a") == "overrides={'epochs': 3}"
+    assert advice("--on-unreadable skip", "a") == "on_unreadable='skip'"

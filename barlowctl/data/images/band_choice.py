@@ -12,11 +12,11 @@ def unnamed(described: str, count: int) -> Unreadable:
     return Unreadable(
         f"{described}, and it does not say which are red, green and blue; choose three, or one for grey, "
         f"e.g. --bands {typed} of data pack, data.bands=[{typed}] of a recipe, or all as channels of their own: "
-        f"--bands 1-{min(count, MOST_CHANNELS)}",
+        f"--bands 1-{min(count, MOST_CHANNELS)} of data pack",
         setting=f"bands=[{typed}]",
     )
 
 
 def no_such_band(described: str, band: int) -> Unreadable:
     """Of a file without a band that was chosen."""
-    return Unreadable(f"{described}; there is no band {band} (see --bands, data.bands)")
+    return Unreadable(f"{described}; there is no band {band} (see --bands of data pack, data.bands of a recipe)")
