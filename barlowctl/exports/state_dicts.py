@@ -13,6 +13,7 @@ from torch import Tensor
 from barlowctl.errors import UserError, kind_of
 from barlowctl.exports.keys import one_line
 from barlowctl.exports.torch_file import torch_load
+from barlowctl.exports.torchvision_keys import named_by_part
 
 KINDS = (
     "a state dict of tensors (.safetensors, or torch.save's .pth, .pt, .bin, .ckpt), or a checkpoint that holds one "
@@ -23,22 +24,22 @@ _NEXT = "name another file"
 # (as timm does), of a student and a teacher the teacher (DINO's are what is evaluated).
 WITHIN = (
     "state_dict_ema", "model_ema", "teacher", "state_dict", "model_state_dict", "model_state", "model", "network",
-    "net", "module", "backbone", "encoder",
+    "net", "module", "backbone", "encoder", "classy_state_dict", "base_model", "trunk",  # the last three: VISSL's
 )  # fmt: skip
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, by the keys that they have there.
+    """The tensors of a file, by the keys that they have there (see `named_by_part`).
 
     Raises:
         UserError: it cannot be read, or holds no tensors under their names.
     """
     if is_safetensors(path):
         try:
-            return dict(load_file(path))
+            return named_by_part(load_file(path))
         except (OSError, SafetensorError) as error:
             raise UserError(f"'{path}' cannot be read: {one_line(error)}", allowed=KINDS, next=_NEXT) from error
-    return tensors_of(torch_load(path, allowed=KINDS, next=_NEXT), path)
+    return named_by_part(tensors_of(torch_load(path, allowed=KINDS, next=_NEXT), path))
 
 
 def is_safetensors(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What torchvision calls the parameters of a vision transformer and of a ConvNeXt that timm built, and back."""
+"""What torchvision calls the parameters of networks that timm built (vision transformer, ConvNeXt), and back."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ CONVNEXT = (
     ),
     ("head.norm.{}", "classifier.0.{}"),
 )
+RESNET_PARTS = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+"""A ResNet's parts with parameters, by their place among its children; in between are ReLU and max pooling."""
 Names = tuple[tuple[str, str], ...]
 """timm's name and torchvision's; {} stands for a number or for the last part of the name, in their order."""
 
@@ -62,6 +64,30 @@ def from_torchvision(weights: Mapping[str, Tensor], expected: Mapping[str, Tenso
         return None
     back = tuple((theirs, ours) for ours, theirs in names)
     return with_sides_of_one({_renamed(key, back): value for key, value in weights.items()}, expected)
+
+
+def named_by_part(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights with a ResNet's parts by name, where they have numbers: `nn.Sequential(*list(resnet.children())[:-1])`.
+
+    lightly's examples, and others, take the classifier off so; keys of other networks stay as they are.
+    """
+    last = ".0.conv1.weight"  # of the first block of layer4
+    prefixes = [key.removesuffix(f"7{last}") for key in weights if re.search(rf"(^|\.)7{re.escape(last)}$", key)]
+    numbered = [
+        prefix
+        for prefix in prefixes
+        if {f"{prefix}0.weight", f"{prefix}1.running_mean", *(f"{prefix}{part}{last}" for part in "456")}
+        <= weights.keys()
+    ]
+    named = {}
+    for key, value in weights.items():
+        for prefix in numbered:
+            part, dot, rest = key.removeprefix(prefix).partition(".")
+            if key.startswith(prefix) and dot and part in RESNET_PARTS:
+                key = f"{prefix}{RESNET_PARTS[part]}.{rest}"
+                break
+        named[key] = value
+    return named
 
 
 def with_sides_of_one(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:

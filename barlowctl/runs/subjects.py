@@ -8,14 +8,14 @@ from pathlib import Path
 from barlowctl.errors import UserError
 from barlowctl.files import written_as_path
 from barlowctl.runs import rundir
-from barlowctl.runs.weights import OF_OTHER_FILES, refuse_no_repository
+from barlowctl.runs.weights import OF_OTHER_FILES, TORCH_SUFFIXES, refuse_no_repository
 
 WHAT = (
     "a run's name or directory, one of its checkpoints (RUN/checkpoints/step-00000123), a file or folder that "
     "`barlowctl export` wrote, the authors' .pth files, a state dict (.safetensors, .pth) of a usual network, or a "
     "timm model name (resnet50: random weights; resnet50.a1_in1k or hf-hub:USER/NAME: published ones)"
 )
-SUFFIXES = (".safetensors", ".pth", ".pt", ".tar")
+SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
 
 
 def refuse_other_paths(what: str) -> None:

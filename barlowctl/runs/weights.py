@@ -16,7 +16,8 @@ WHAT = (
     "authors' .pth files, a state dict (.safetensors, .pth), a Hugging Face folder, or a timm model with published "
     "weights (resnet50.a1_in1k)"
 )
-TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
+TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".torch")
+"""Of files of torch.save; Lightning's are .ckpt, VISSL's .torch."""
 OF_OTHER_FILES = (".onnx", ".npz", ".npy", ".h5", ".zip", ".json", ".toml", ".beton")
 """Endings of files that hold no weights to start from, and that no name of timm's has either."""
 HUB = ("hf-hub:", "hf_hub:")
