@@ -327,6 +327,11 @@ def write_archive(path: Path) -> None:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, data in members.items():
                 archive.writestr(name, data)
+    elif path.suffix == ".npy":
+        np.save(path, np.stack([photograph(height=9, width=12)] * 6))
+    elif path.suffix == ".npz":
+        save = np.savez_compressed if path.stem == "compressed" else np.savez
+        save(path, images=np.stack([photograph(height=9, width=12)] * 6), labels=np.arange(6) % 2)
     else:
         import pyarrow as pa
         from pyarrow import parquet
@@ -348,11 +353,11 @@ def read_archive(path: Path) -> str:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("suffix", [".tar", ".zip", ".parquet"])
-def test_damaged_archives(tmp_path: Path, suffix: str, terminal: IO[str]) -> None:
+@pytest.mark.parametrize("name", ["x.tar", "x.zip", "x.parquet", "x.npy", "x.npz", "compressed.npz"])
+def test_damaged_archives(tmp_path: Path, name: str, terminal: IO[str]) -> None:
     """Refused with the file's name, or read image by image, each of which may be missing."""
-    write_archive(tmp_path / f"x{suffix}")
-    content = (tmp_path / f"x{suffix}").read_bytes()
+    write_archive(tmp_path / name)
+    content, suffix = (tmp_path / name).read_bytes(), Path(name).suffix
     rng = np.random.default_rng(0)
     outcomes: Counter[str] = Counter()
     for number in range(150):

@@ -81,7 +81,12 @@ def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> St
         own = archive.fp.read(_LOCAL_HEADER)  # type: ignore[union-attr]
         lengths = int.from_bytes(own[26:28], "little") + int.from_bytes(own[28:30], "little")
         offset = member.header_offset + _LOCAL_HEADER + lengths + inside
-        return StoredArray(name, shape, dtype, path, lambda: _mapped(path, offset, shape, fortran, dtype))
+
+        def read() -> np.ndarray:
+            _check_sum(path, member.filename)
+            return _mapped(path, offset, shape, fortran, dtype)
+
+        return StoredArray(name, shape, dtype, path, read)
     return StoredArray(name, shape, dtype, path, lambda: _unpacked(path, member.filename, member.file_size))
 
 
@@ -91,7 +96,12 @@ def _header(content: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     if version not in ((1, 0), (2, 0)):
         raise ValueError("it is of records with names")  # what version 3.0 is for
     reader: Any = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = reader(content)
+    try:
+        shape, fortran, dtype = reader(content)
+    except DAMAGED:
+        raise
+    except Exception as error:  # the header is text, which NumPy has Python's own parser read
+        raise ValueError("its header is damaged") from error
     return shape, fortran, dtype
 
 
@@ -104,6 +114,16 @@ def _mapped(path: Path, offset: int, shape: tuple[int, ...], fortran: bool, dtyp
         return np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
     except DAMAGED as error:
         raise UserError(f"{path} is cut short", next="copy it again") from error
+
+
+def _check_sum(path: Path, name: str) -> None:
+    """Refuse a member whose bytes are not those that its checksum is of."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(name) as content:
+            while content.read(1 << 20):
+                pass
+    except DAMAGED as error:
+        raise _damaged(path, error) from error
 
 
 def _unpacked(path: Path, name: str, size: int) -> np.ndarray:

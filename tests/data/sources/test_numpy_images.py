@@ -148,6 +148,26 @@ def test_a_file_of_many_images_or_of_one(tmp_path: Path) -> None:
         open_source(tmp_path / "x.npy")
 
 
+@pytest.mark.parametrize("save", SAVES)
+def test_an_archive_with_other_bytes_than_its_checksum_is_refused(tmp_path: Path, save: Callable[..., None]) -> None:
+    images = RNG.integers(0, 256, (3, 200, 200), dtype=np.uint8)
+    save(tmp_path / "x.npz", images=images)
+    assert np.array_equal(open_source(tmp_path / "x.npz")[2].data, images[2])
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.npz cannot be read: Bad CRC-32"):
+        open_source(tmp_path / "x.npz")
+
+
+def test_a_damaged_header_is_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", IMAGES)
+    content = (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "x.npy").write_bytes(content.replace(b"}", b"{", 1))
+    with pytest.raises(UserError, match=r"x\.npy cannot be read: its header is damaged"):
+        open_source(tmp_path / "x.npy")
+
+
 def test_a_folder_of_named_arrays(tmp_path: Path) -> None:
     for name, values in {
         "train_images": IMAGES[:8], "train_labels": NUMBERS[:8], "test_images": IMAGES[8:], "test_labels": NUMBERS[8:],
