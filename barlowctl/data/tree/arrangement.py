@@ -9,19 +9,13 @@ from barlowctl.amounts import counted
 from barlowctl.data.names import written
 from barlowctl.data.tree.class_names import lacking, normalized, refuse_look_alikes
 from barlowctl.data.tree.inner_folders import inner_folders
+from barlowctl.data.tree.masks import NestedMasks, mask_folders
 from barlowctl.data.tree.scan_report import ScanReport
-from barlowctl.data.tree.splits import choose, is_filler, split_folders, words_of
+from barlowctl.data.tree.splits import choose, is_filler, split_folders
 from barlowctl.data.tree.trees import Tree
 
 BESIDE, MASKS = "folders of images beside the split folders", "folders of masks and annotations beside the images"
 """What the folders in `Arrangement.beside` and `masks` are called in a `ScanReport`."""
-
-_OF_MASKS = frozenset((
-    "mask", "masks", "label", "labels", "annotation", "annotations", "gt", "groundtruth", "ground", "truth", "seg",
-    "segm", "segmentation", "segmentations", "depth", "trimap", "trimaps", "target", "targets", "matte", "mattes",
-    "instances", "panoptic",
-))  # fmt: skip
-"""Words in the names of folders whose images are of images, where a folder beside them holds those."""
 
 DEEPEST = 6
 """How far down splits and classes are looked for below folders that hold but one folder."""
@@ -35,8 +29,9 @@ class Arrangement:
     the disk, in the order of their labels; () for a pile.    inside: class folder -> its folder of the split, where
     splits lie within the classes.    notes: choices that were made.    beside: folders of images that are not read, as
     they are neither splits nor classes.    masks: folders of masks and annotations beside those of images.
-    skipped: names of those directly in `root`.    inner: a class is the folder that an image lies in, at any depth.
-    pile: what is to be said of folders that lie beside more images than they hold, and are no classes.
+    skipped: names of those directly in `root`.    nested: those further down.    inner: a class is the folder that an
+    image lies in, at any depth.    pile: what is to be said of folders that lie beside more images than they hold, and
+    are no classes.
     """
 
     root: tuple[str, ...]
@@ -46,6 +41,7 @@ class Arrangement:
     beside: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
     skipped: frozenset[str] = frozenset()
+    nested: NestedMasks | None = field(default=None, compare=False)
     inner: bool = False
     pile: str = ""
 
@@ -60,6 +56,8 @@ class Arrangement:
 
         def label(parts: Sequence[str]) -> int | None:
             if self.skipped and parts[0] in self.skipped and len(parts) > 1:
+                return None
+            if self.nested is not None and self.nested.hold(parts):
                 return None
             if self.inside and (len(parts) < 3 or self.inside.get(parts[0]) != parts[1]):
                 return None
@@ -89,9 +87,9 @@ def arrange(tree: Tree, split: str, where: str, *, common: bool = False, inner: 
     if arrangement is None:
         return None
     places = [arrangement.root[:depth] for depth in range(len(arrangement.root) + 1)]
-    masks = ["/".join((*place, name)) for place in places for name in sorted(_mask_folders(tree, place))]
-    skipped = frozenset(_mask_folders(tree, arrangement.root))
-    arrangement = replace(arrangement, masks=tuple(masks), skipped=skipped)
+    masks = ["/".join((*place, name)) for place in places for name in sorted(mask_folders(tree, place))]
+    skipped = frozenset(mask_folders(tree, arrangement.root))
+    arrangement = replace(arrangement, masks=tuple(masks), skipped=skipped, nested=NestedMasks(tree, arrangement.root))
     return _by_inner(tree, arrangement, split, where, common) if inner and split != "unlabelled" else arrangement
 
 
@@ -149,10 +147,11 @@ def _inner_classes(tree: Tree, arrangement: Arrangement) -> set[str]:
 
 
 def report_skipped(arrangement: Arrangement, report: ScanReport) -> None:
-    """Report the folders of images that are not read."""
+    """Report the folders of images that are not read, once all images have been labelled."""
     for name in arrangement.beside:
         report.skip(BESIDE, name)
-    for name in arrangement.masks:
+    nested = () if arrangement.nested is None else sorted(arrangement.nested.places)
+    for name in (*arrangement.masks, *("/".join((*arrangement.root, *place)) for place in nested)):
         report.skip(MASKS, name)
 
 
@@ -172,16 +171,8 @@ def splits_of(tree: Tree) -> set[str]:
 
 def _folders(tree: Tree, place: tuple[str, ...]) -> list[str]:
     """The folders of images in a place, without those of masks."""
-    masks = _mask_folders(tree, place)
+    masks = mask_folders(tree, place)
     return [name for name in tree.folders(place) if name not in masks]
-
-
-def _mask_folders(tree: Tree, place: tuple[str, ...]) -> set[str]:
-    """Folders of masks and the like, where one beside them is called after images, or there are but loose images."""
-    folders = tree.folders(place)
-    masks = {name for name in folders if not _OF_MASKS.isdisjoint(words_of(name))}
-    beside = any(is_filler(name) for name in folders if name not in masks)
-    return masks if masks and (beside or (len(masks) == len(folders) and tree.loose(place))) else set()
 
 
 def images(count: int) -> str:

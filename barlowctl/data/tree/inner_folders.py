@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from barlowctl.data.names import written
+from barlowctl.data.tree.masks import mask_folders
 from barlowctl.data.tree.splits import is_filler
 from barlowctl.data.tree.trees import Tree
 
@@ -13,12 +14,15 @@ LISTED = 3
 
 
 def inner_folders(tree: Tree, place: tuple[str, ...], skipped: Iterable[str] = ()) -> set[str]:
-    """Names of the folders below a place, at any depth, that images lie in directly. skipped: folders in the place."""
+    """Names of the folders below a place, at any depth, that images lie in directly.
+
+    skipped: folders in the place; below it, those of masks are.
+    """
     names: set[str] = set()
     for name in tree.folders(place):
         if name not in skipped:
             below = (*place, name)
-            names |= inner_folders(tree, below)
+            names |= inner_folders(tree, below, mask_folders(tree, below))
             if tree.loose(below):
                 names.add(name)
     return names

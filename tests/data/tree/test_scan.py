@@ -381,6 +381,32 @@ def test_folders_of_masks_are_no_class(tmp_path, layout, kind):
     assert counts(source)[MASKS] >= 1
 
 
+@pytest.mark.parametrize("inner", [None, "inner"])
+@pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
+def test_folders_of_masks_within_class_folders_are_not_read(tmp_path, kind, inner):
+    for plate in ("p1", "p2"):
+        for well in ("A01", "A02"):
+            for name in ("1.jpg", "masks/1.png"):
+                picture(tmp_path / "x" / plate / well / name)
+        picture(tmp_path / "x" / plate / "images" / "B01" / "1.jpg")
+        picture(tmp_path / "x" / plate / "gt" / "B01" / "1.png")
+    path = tmp_path / "x"
+    if kind == "tar":
+        path = tar(tmp_path / "x.tar", path, "x")
+    elif kind == "zip":
+        path = Path(shutil.make_archive(str(tmp_path / "x"), "zip", tmp_path, "x"))
+    source = open_source(path, options=ReadOptions(class_folders=inner))
+    assert sorted(os.path.basename(name) for name in names(source)) == ["1.jpg"] * 6
+    assert source.class_names == (["A01", "A02", "B01"] if inner else ["p1", "p2"])
+    assert counts(source)[MASKS] == 6
+
+
+def test_a_folder_called_labels_beside_others_within_a_class_is_read(tmp_path):
+    for name in ("bottles/labels/1.jpg", "bottles/caps/1.jpg", "cans/masks/1.jpg"):
+        picture(tmp_path / name)
+    assert len(open_source(tmp_path)) == 3
+
+
 @pytest.mark.parametrize("classes", [("cat", "masks"), ("depth", "masks"), ("labels", "photos of cats", "dogs")])
 def test_a_class_with_the_name_of_masks_stays_one(tmp_path, classes):
     for name in classes:
