@@ -38,6 +38,12 @@ def quota(cgroup: Path | None = None) -> float | None:
         return None
 
 
+def threads_noted(environment: Mapping[str, str] = os.environ) -> int | None:
+    """The number of `threads_of_environment`; None also in what `--processes` started, which may have a share as it."""
+    of_environment = None if "BARLOWCTL_EXIT_CODES" in environment else threads_of_environment(environment)
+    return of_environment and of_environment[1]
+
+
 def threads_of_environment(environment: Mapping[str, str] = os.environ) -> tuple[str, int] | None:
     """The variable that says how many threads this process computes with, and the number; None where none does.
 

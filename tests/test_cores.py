@@ -71,3 +71,11 @@ def test_the_environment_says_how_many_threads_a_process_computes_with(
     environment: dict[str, str], threads: tuple[str, int] | None
 ) -> None:
     assert cores.threads_of_environment(environment) == threads
+
+
+def test_a_number_of_threads_that_may_be_a_share_is_not_noted() -> None:
+    assert cores.threads_noted({"OMP_NUM_THREADS": "3"}) == 3
+    assert cores.threads_noted({"SLURM_CPUS_PER_TASK": "8"}) == 8
+    assert cores.threads_noted({"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "a"}) is None
+    assert cores.threads_noted({"OMP_NUM_THREADS": "3", "BARLOWCTL_EXIT_CODES": "x"}) is None
+    assert cores.threads_noted({}) is None

@@ -11,6 +11,7 @@ from typing import Any
 from barlowctl.assemble.job import Job, prepare
 from barlowctl.assemble.launch import launch
 from barlowctl.assemble.machine import Runtime, choose_device
+from barlowctl.cores import threads_noted
 from barlowctl.distributed import joined
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.events import Sink
@@ -63,16 +64,21 @@ def train(
         with show(ranks.first) as display:
             result = launch(
                 job, directory, display, resume=resume, monitors=_monitors(monitors, job.recipe), stop=stop,
-                flags=_flags(runtime, rank_timeout, monitors),
+                flags=_flags(runtime, job, rank_timeout, monitors),
             )  # fmt: skip
     return Trained(Path(result["run"]), result, job, ranks.first)
 
 
-def _flags(runtime: Runtime, rank_timeout: float, monitors: Sequence[str]) -> dict[str, object]:
-    """What `pretrain` was started with beside recipe and images, where it is not the default."""
+def _flags(runtime: Runtime, job: Job, rank_timeout: float, monitors: Sequence[str]) -> dict[str, object]:
+    """What `pretrain` was started with beside recipe and images, where it is not the default.
+
+    A number of threads that the environment says is noted as if it had been typed: results on a CPU depend on it, and
+    who continues the run has another environment.
+    """
+    by_environment = job.device.type == "cpu" and not job.recipe.train.cpu_threads
     return {
         "--device": None if runtime.device == "auto" else runtime.device,
-        "--threads": runtime.threads,
+        "--threads": runtime.threads or (threads_noted() if by_environment else None),
         "--workers": runtime.workers,
         "--loader": None if runtime.loader == "auto" else runtime.loader,
         "--rank-timeout": None if rank_timeout == RANK_TIMEOUT else f"{rank_timeout:g}",

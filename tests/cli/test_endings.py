@@ -597,9 +597,10 @@ def test_a_run_is_continued_with_the_flags_that_it_was_started_with_last(
     assert f"next: barlowctl pretrain --resume runs/a {' '.join(typed)}\n" in capsys.readouterr().err
     monkeypatch.setattr(Loop, "_step", stopping_after(6))
     assert barlowctl(["pretrain", "--resume", "runs/a", "--quiet"]) == 3
-    assert "next: barlowctl pretrain --resume runs/a\n" in capsys.readouterr().err
+    threads = "--threads 1"  # which OMP_NUM_THREADS says here
+    assert f"next: barlowctl pretrain --resume runs/a {threads}\n" in capsys.readouterr().err
     assert barlowctl(["runs", "show", "a"]) == 0
-    assert capsys.readouterr().out.endswith(f"next: barlowctl pretrain --resume {Path('runs/a').resolve()}\n")
+    assert capsys.readouterr().out.endswith(f"next: barlowctl pretrain --resume {Path('runs/a').resolve()} {threads}\n")
 
 
 def test_the_exit_code_holds_with_a_traceback_too(
