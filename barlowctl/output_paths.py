@@ -147,15 +147,20 @@ def _nearest(path: Path) -> Path:
 class Outputs:
     """The files of a result. What cannot be written is reported after the result, not instead of it.
 
-    files: that were written. problems: what went wrong, a line each.
+    files: that were written. problems: what went wrong, a line each. flags: the options that name their places.
     """
 
     files: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
 
     @contextmanager
-    def writing(self, *paths: Path) -> Iterator[None]:
-        """Write these files in the block, in a folder that is made, and gone again where nothing came to be in it."""
+    def writing(self, *paths: Path, flag: str = "--out") -> Iterator[None]:
+        """Write these files in the block, in a folder that is made, and gone again where nothing came to be in it.
+
+        Args:
+            flag: the option that names their place.
+        """
         try:
             with folder_made(paths[0].parent):
                 yield
@@ -163,6 +168,7 @@ class Outputs:
             if not isinstance(error, OSError | UserError) and type(error).__name__ != "SafetensorError":
                 raise
             self.problems.append(one_line(error) if isinstance(error, UserError) else self._problem(error, paths[0]))
+            self.flags.append(flag)
         else:
             self.files += [str(path) for path in paths]
 
@@ -173,10 +179,10 @@ class Outputs:
         has_room = any(f" cannot be written: {reason}: " in problem for problem in self.problems)
         return f"{start}: {reason if has_room else why}"
 
-    def check(self, flag: str = "--out") -> None:
-        """Raise a `UserError` if something could not be written; after the result was shown."""
+    def check(self) -> None:
+        """Raise a `UserError` if something could not be written, with the option of the first."""
         if self.problems:
-            raise UserError("; ".join(_joined(self.problems)), next=NEXT[flag])
+            raise UserError("; ".join(_joined(self.problems)), next=NEXT[next(iter(self.flags), "--out")])
 
 
 def _joined(problems: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from barlowctl import output_paths
 from barlowctl.errors import UserError
-from barlowctl.output_paths import Outputs, check_file, check_folder, why_not_written
+from barlowctl.output_paths import NEXT, Outputs, check_file, check_folder, why_not_written
 
 
 def refused(path: Path, *, folder: bool = False) -> str:
@@ -92,6 +92,18 @@ def test_what_is_not_written_is_reported_after_the_result(tmp_path: Path, monkey
     assert [problem.count("there is room") for problem in more.problems] == [1, 0]
     with pytest.raises(ZeroDivisionError), outputs.writing(tmp_path / "c"):  # a fault of ours is no full disk
         _ = 1 // 0
+
+
+@pytest.mark.parametrize("flag", NEXT.keys())
+def test_the_option_that_named_the_place_is_advised(tmp_path: Path, flag: str) -> None:
+    outputs = Outputs()
+    with outputs.writing(tmp_path / "a", flag=flag):
+        raise OSError(28, "No space left on device")
+    with outputs.writing(tmp_path / "b"):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(UserError) as caught:
+        outputs.check()
+    assert caught.value.next == NEXT[flag]
 
 
 def test_a_full_disk_is_one_error_with_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def launch(
     check_memory(job.resolved, job.method, job.precision.used, job.ranks.local_size)
     first_lines = job.first_lines()  # what can be refused is refused before anything is written
     if job.ranks.first:
-        _check_room(job, run)
+        _check_room(job, run, resume=resume)
     digest, ranks = load.digest(job.recipe), job.ranks
     with stop_requests() as signalled, ExitStack() as held:
         emit: Sink = _ignore
@@ -189,7 +189,7 @@ def _steps_made_again(run: Path, start: int) -> str | None:
     return f"the newest checkpoint is of step {start:,}: steps {start + 1:,} to {reached:,} are made again"
 
 
-def _check_room(job: Job, run: Path | None) -> None:
+def _check_room(job: Job, run: Path | None, *, resume: bool) -> None:
     """Refuse a disk that cannot hold the checkpoints: a new one is written before the oldest goes.
 
     Raises:
@@ -203,8 +203,8 @@ def _check_room(job: Job, run: Path | None) -> None:
         raise UserError(
             f"the run keeps {counted(keep, 'checkpoint')} and writes another beside them, {megabytes(size)} each; "
             f"there is room for {megabytes(free)} in '{folder}'",
-            allowed=f"{megabytes(needed)} or more, or a smaller train.keep_checkpoints",
-            next="name another place with --out",
+            allowed=f"{megabytes(needed)} or more" + ("" if resume else ", or a smaller train.keep_checkpoints"),
+            next="free space or make it writable, then go on" if resume else "name another place with --out",
         )
 
 

@@ -146,7 +146,7 @@ def profile_step(
         ours.run(watch)
     parts = parts_of(watch.profiled.events(), device, steps)
     if trace is not None:
-        with (outputs or Outputs()).writing(trace), atomic_write(trace, durable=False) as unfinished:
+        with (outputs or Outputs()).writing(trace, flag="--trace"), atomic_write(trace, durable=False) as unfinished:
             watch.profiled.export_chrome_trace(str(unfinished))
     busy = sum(part["ms"] for part in parts)
     return {

@@ -143,7 +143,7 @@ class Console:
             sys.stdout.write(jsonlib.dumps(values, indent=2, default=str) + "\n")
             sys.stdout.flush()
 
-    def conclude(self, values: Mapping[str, Any], outputs: Outputs, flag: str = "--out") -> None:
+    def conclude(self, values: Mapping[str, Any], outputs: Outputs) -> None:
         """The result, and then what of its files could not be written, which does not take it away.
 
         Raises:
@@ -151,7 +151,7 @@ class Console:
         """
         self.result({**values, "not_written": outputs.problems} if outputs.problems else values)
         try:
-            outputs.check(flag)
+            outputs.check()
         except UserError as error:
             show_error(error, json=False)  # standard output has its one document
             raise typer.Exit(error.exit_code) from error

@@ -92,7 +92,7 @@ def draw_neighbours(
     from barlowctl.measure import embedding
 
     picture, neighbours = embedding.find_neighbours(opened, source, features, queries, runtime, top=top)
-    with outputs.writing(path):
+    with outputs.writing(path, flag="--neighbours-out"):
         embedding.draw_neighbours(picture, path, key)
         for query in neighbours:
             rows = [(near["name"], near["class"], near["similarity"]) for near in query["neighbours"]]

@@ -114,7 +114,7 @@ def write_patches(
         console.say(f"{counted(count - len(features.unreadable), 'map')} written to {file}")
     if picture is not None:
         drawing, shares = patch_maps.draw_components(features, images)
-        with outputs.writing(picture):
+        with outputs.writing(picture, flag=FLAG):
             save_image(drawing, picture, pnginfo=mark_png(identity["key"]))
             console.say(
                 f"{counted(len(images), 'image')} drawn to {picture}: red, green and blue are the first principal "

@@ -239,13 +239,13 @@ def draw_map(
     title = f"{network}: {_set_of(embeddings)} by {'t-SNE' if projection == 'tsne' else 'UMAP'}"
     for out in outs:
         if out.suffix == ".png":
-            with outputs.writing(out):
+            with outputs.writing(out, flag="--map"):
                 save_image(scatter(points, labels, classes, title), out, pnginfo=mark_png(key))
         else:
             names = [embeddings.names[index] for index in members]
             thumbnails = [_picture(source, embeddings.position_of(int(index))) for index in members]
             page = mark_page(map_page(points, labels, classes, names, thumbnails, title), key)
-            with outputs.writing(out):
+            with outputs.writing(out, flag="--map"):
                 write_text(out, page, errors="backslashreplace")  # paths need not be UTF-8
     return len(members)
 

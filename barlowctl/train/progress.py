@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from barlowctl.amounts import counted
 from barlowctl.distributed import Ranks
 from barlowctl.methods import Trainable
 from barlowctl.train import checkpoint
@@ -173,7 +174,7 @@ class Trained:
             self.scaler.load_state_dict(extra["scaler"])
         restore_random_state(_random_of_rank(state.random, ranks.rank))
         if (before := extra.get("ranks", 1)) != ranks.size:
-            notes.append(f"trained on {before} ranks until here, on {ranks.size} now: {CHANGED_RANKS}")
+            notes.append(f"trained on {counted(before, 'rank')} until here, on {ranks.size} now: {CHANGED_RANKS}")
         unknown = "fp16" if extra["scaler"] else "fp32 or bf16" if self.precision == "fp16" else self.precision
         if (computed_in := extra.get("precision", unknown)) != self.precision:
             notes.append(f"computed in {computed_in} until here, in {self.precision} on this device from here on")

@@ -355,6 +355,22 @@ def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(
     assert asked_about == [Path("runs/a")]
 
 
+def test_a_run_that_goes_on_is_not_sent_to_another_place_by_a_full_disk(
+    stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """Where it lies and what it keeps are settled: `--out` and another train.keep_checkpoints are refused with it."""
+    from barlowctl.assemble import launch
+
+    monkeypatch.setattr(launch, "free_bytes", lambda place: 4096)
+    before = sorted(stopped.rglob("*"))
+    assert pretrain("--resume", "runs/a") == 2
+    errors = capsys.readouterr().err
+    assert errors.endswith("or more\nnext: free space or make it writable, then go on\n")
+    assert sorted(stopped.rglob("*")) == before
+    monkeypatch.setattr(launch, "free_bytes", lambda place: 2**40)
+    assert pretrain("--resume", "runs/a", "--quiet") == 0
+
+
 @pytest.mark.parametrize("crop", ["40", "64"])
 def test_a_crop_that_the_network_cannot_take_is_refused_before_images_are_read(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, crop: str

@@ -21,6 +21,8 @@ COMMANDS = {
     "probe --semi": "probe RUN --semi 10 --out new/probes --threads 1",
     "transfer": "transfer RUN --data labelled --out new/transfer --threads 1",
     "embed": "embed RUN --data photos --map new/a/map.png --map new/b/map.html --out new/c/x.npz --threads 1",
+    "map": "embed RUN --data photos --map new/a/map.html --threads 1",
+    "neighbours": "embed RUN --data photos --neighbours 0 --neighbours-out new/b/n.png --threads 1",
     "patches": "embed RUN --data photos --patches new/a/x.safetensors --threads 1",
     "pictures": "embed RUN --data photos --patches new/a/x.png --neighbours 0 --neighbours-out new/b/n.png --threads 1",
     "pretrain": "pretrain --recipe digits.toml --out new/runs/a --threads 1",
@@ -30,6 +32,17 @@ COMMANDS = {
     "pack": "data pack photos new/packed/a.beton",
     "compare": "runs compare RUN RUN --out new/pictures/a.png",
 }
+
+
+ADVISED = {
+    "embed": "--out",
+    "map": "--map",
+    "neighbours": "--neighbours-out",
+    "pictures": "--patches",
+    "probe": "--out",
+    "report": "--out",
+}
+"""Command -> the option that its `next:` names."""
 
 
 @pytest.fixture
@@ -54,6 +67,7 @@ def test_nothing_is_left(name: str, full: None, trained: Path, capsys: pytest.Ca
     captured = capsys.readouterr()
     assert "No space left on device" in captured.err
     assert captured.err.startswith("error: ")
+    assert name not in ADVISED or captured.err.endswith(f"name another place with {ADVISED[name]}\n")
     lines = "".join(line for line in captured.err.splitlines() if not line.startswith("error: "))
     assert not re.search("(drawn|written) to", captured.out + lines)
     assert sorted(Path.cwd().rglob("*")) == before

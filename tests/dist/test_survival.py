@@ -197,7 +197,7 @@ def test_the_second_process_on_a_run_is_refused(place: Place) -> None:
 def test_a_run_resumed_on_more_ranks_says_what_changes(place: Place, stopped: Path) -> None:
     endings = Life(place.folder, "pretrain", "--resume", str(stopped), "--threads", "1", ranks=2).wait()
     assert [code for code, _ in endings] == [0, 0], endings
-    assert "note: trained on 1 ranks until here, on 2 now: the order of images and every batch stay" in endings[0][1]
+    assert "note: trained on 1 rank until here, on 2 now: the order of images and every batch stay" in endings[0][1]
     assert endings[1][1] == ""
 
 

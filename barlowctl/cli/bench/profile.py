@@ -90,7 +90,7 @@ def profile(
     for note in result["notes"]:
         console.say(note)
     _show(console, result, top)
-    console.conclude(result, outputs, "--trace")
+    console.conclude(result, outputs)
 
 
 def _show(console: Console, result: dict[str, Any], top: int) -> None:
