@@ -48,7 +48,8 @@ NIFTI = Format("NIfTI volumes", advice="save their slices as PNG to have them re
 JPEG_XL = Format("JPEG XL images", advice="convert one with: djxl FILE.jxl FILE.png")
 OPEN_EXR = Format("OpenEXR and HDR images", advice=_EXPORT)
 FITS = Format("FITS images", advice=_EXPORT)
-SLIDE = Format("microscope slides", advice="save their tiles as PNG or JPEG to have them read")
+SLIDE = Format("microscope slides", advice="save their tiles as PNG, JPEG or TIFF to have them read")
+MICROSCOPE = Format("microscope files", advice="convert one with: bfconvert FILE FILE.ome.tif (Bio-Formats)")
 ICON = Format("icons")
 VIDEO = Format("videos", advice=_FRAMES)
 ARCHIVE = Format("archives")
@@ -76,7 +77,8 @@ _ENDINGS: dict[Format, str] = {
     JPEG_XL: "jxl",
     OPEN_EXR: "exr hdr",
     FITS: "fits fit fts",
-    SLIDE: "svs ndpi mrxs scn vms vmu bif czi lif nd2 vsi",
+    SLIDE: "svs ndpi mrxs scn vms vmu bif",
+    MICROSCOPE: "czi lif lof nd2 vsi lsm oib oif oir ims stk zvi flex",
     ICON: "ico icns cur ani",
     VIDEO: "mp4 m4v mov avi mkv webm mpg mpeg wmv flv 3gp mts m2ts lrv insv ogv",
     ARCHIVE: "tar tar.gz tgz tar.bz2 tbz tbz2 tar.xz txz tar.zst zip gz bz2 xz zst 7z rar parquet arrow feather",
