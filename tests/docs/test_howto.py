@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -40,6 +41,7 @@ ADDED = {
     ],
     "data preview": sets("views.size=16"),
     "probe --data land-cover": sets("eval.resize=16", "eval.crop=16"),
+    "probe --data cells": sets("eval.resize=16", "eval.crop=16"),
     "probe --data cases": sets("eval.resize=16", "eval.crop=16"),
     "probe": sets("eval.resize=16", "eval.crop=16", "epochs=1", "batch_size=4"),
     "ablate": [*SIZES, *sets(*NARROW)],
@@ -97,6 +99,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             shutil.copy(file, home / "cases" / label / f"patient{patient}_1.png")
     rows = [f"{index}.tif,{'ab'[index % 2]}" for index in range(6)]
     (home / "labelled-tiles" / "labels.csv").write_text("\n".join(["file_name,label", *rows]))
+    for number, well in itertools.product(range(32), ("A01", "A02")):  # 4 plates of 8 fields in each well
+        folder = Path("plates", f"Plate{number % 4}", f"Well_{well}")
+        folder.mkdir(parents=True, exist_ok=True)
+        for channel, level in enumerate((3000, 300, 400, 200), 1):
+            plane = random.normal(level, level / 8, (20, 24)).clip(0, 4095).astype(np.uint16)
+            tifffile.imwrite(folder / f"Field{number // 4}_ch{channel}.tif", plane)
     Path("bands").mkdir()
     for band in range(1, 14):
         tifffile.imwrite(f"bands/T32_7_B{band:02}.tif", np.full((20, 24), 100 * band, np.uint16))
@@ -153,6 +161,7 @@ def test_every_line_of_a_page(page: Path, home: Path, monkeypatch: pytest.Monkey
         count += 1
     assert count > 4
     made = {"photos": {"views.png", "map.html", "nearest.png", "my-model"}, "satellite": {"views.png", "land.html"}}
+    made["microscopy"] = {"views.png", "cells.html", "cells.parquet", "my-cells"}
     assert made.get(page.stem, set()) <= set(os.listdir())
     assert page.stem != "photos" or "1.0000 0.png 1.png" in output + capsys.readouterr().out
 

@@ -21,10 +21,9 @@ Reader = Literal["", "avif", "dicom", "heif", "jpg_2000", "none"]
 
 @dataclass(frozen=True, eq=False)
 class Format:
-    """One kind of file.
+    """One kind of file; `kind` is for people, in the plural, and `advice` what to do instead of reading it.
 
-    kind: for people, in the plural.    reader: "" where Pillow always reads it, else the codec that it takes, "none"
-    where there is no reader.    advice: what to do instead.
+    reader: "" where Pillow always reads it, else the codec that it takes, "none" where there is no reader.
     """
 
     kind: str
@@ -56,10 +55,8 @@ ARCHIVE = Format("archives")
 PACKED = Format("packed .beton files")
 NUMPY = Format("NumPy arrays", advice="read from a folder without other images, or as a file that is named")
 NUMPY_ARCHIVE = Format("archives of NumPy arrays", advice="each is read as a file that is named")
-ARRAYS = Format(
-    "files of arrays (HDF5, MATLAB, TFRecord, LMDB)",
-    advice="save their images as PNG (of more than three bands: as .npy or TIFF) to have them read",
-)
+_ARRAYS = "save their images as PNG (of more than three bands: as .npy or TIFF) to have them read"
+ARRAYS = Format("files of arrays (HDF5, MATLAB, TFRecord, LMDB)", advice=_ARRAYS)
 DOCUMENT = Format("other files")
 LEFTOVER = Format("backup copies and unfinished downloads")
 
