@@ -7,7 +7,7 @@ import sys
 try:
     from contextlib import nullcontext
 
-    from barlowctl import launcher
+    from barlowctl import launcher, starting
     from barlowctl.errors import EXIT_ABORTED, EXIT_BY_SIGNAL
     from barlowctl.garbage import collect_seldom
     from barlowctl.leaving import leave
@@ -22,15 +22,19 @@ def main() -> None:
         try:
             end_with_parent()
             collect_seldom()
+            if not launcher.may_be_of_several():
+                starting.of_this_process()
             from barlowctl.cli import app
 
             app.main()
         except SystemExit as end:
+            starting.erase()
             if isinstance(end.code, int):
                 leave(end.code)
             raise
         except KeyboardInterrupt as error:  # before a command could answer it
             ignore_from_now_on()
+            starting.erase()
             if sys.stderr is not None:
                 sys.stderr.write("aborted: no file is left half-written\n")
             sys.exit(EXIT_BY_SIGNAL + error.number if isinstance(error, Ended) else EXIT_ABORTED)

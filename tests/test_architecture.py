@@ -27,7 +27,7 @@ PACKAGE = CHECKOUT / "barlowctl"
 LEAVES = {
     "amounts", "caches", "channels", "compilers", "cores", "criteria", "datasets", "errors", "files", "garbage",
     "launcher", "leaving", "locks", "memory", "output_paths", "packages", "processor", "quantities", "shell", "signals",
-    "value_ranges", "waits",
+    "starting", "value_ranges", "waits",
 }  # fmt: skip
 DATA = {"data", "data.beton", "data.images", "data.loaders", "data.sources", "data.views"}
 MAY_IMPORT = {
@@ -107,6 +107,7 @@ MAY_IMPORT = {
     "quantities": set(),
     "shell": set(),
     "signals": set(),
+    "starting": set(),
     "threads": set(),
     "value_ranges": set(),
     "waits": set(),
@@ -143,6 +144,7 @@ LIGHT = {
     "plots.style": set(),
     "shell": set(),
     "signals": set(),
+    "starting": set(),
     "value_ranges": set(),
     "waits": set(),
 }

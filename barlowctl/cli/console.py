@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
-from barlowctl import launcher, waits
+from barlowctl import launcher, starting, waits
 from barlowctl.cli.folding import for_stream
 from barlowctl.errors import Aborted, RunStopped, UserError
 
@@ -54,6 +54,7 @@ class Console:
     @property
     def rich(self) -> RichConsole:
         """The Rich console for human output, made on first use."""
+        starting.erase()
         if self._rich is None:
             from rich.console import Console as RichConsole
 
@@ -91,6 +92,7 @@ class Console:
 
     def document(self, text: str) -> None:
         """A file's content on standard output, to be read by a person or redirected: UTF-8 on any terminal."""
+        starting.erase()
         sys.stdout.flush()
         if (octets := getattr(sys.stdout, "buffer", None)) is None:
             sys.stdout.write(text)
@@ -216,7 +218,7 @@ class Console:
     @property
     def _terminal(self) -> bool:
         """Whether a person at a terminal reads this: not a log in colour (FORCE_COLOR), nor a notebook's cell."""
-        return self.rich.is_terminal and self.stream.isatty() and not in_a_notebook()
+        return self.rich.is_terminal and self.stream.isatty() and not starting.in_a_notebook()
 
     def confirm(self, question: str) -> bool:
         """Ask whether to go on, where `can_ask`. Nothing typed is no."""
@@ -243,18 +245,11 @@ def show_error(error: UserError, *, json: bool) -> None:
 
 def say_aside(text: str, *whole: str) -> None:
     """A line on standard error, and `whole` ones to be copied. Nobody need read them: nothing comes of an error."""
+    starting.erase()
     with suppress(OSError, ValueError):
         lines = for_stream(showable(text, sys.stderr), sys.stderr), *(showable(line, sys.stderr) for line in whole)
         sys.stderr.write("\n".join(lines) + "\n")
         sys.stderr.flush()
-
-
-def in_a_notebook() -> bool:
-    """Whether this is the `!` of a notebook: a terminal to which nobody can type, and where no cursor moves up.
-
-    Jupyter's server sets the one variable for its kernels, ipykernel the other under any program that shows notebooks.
-    """
-    return "JPY_PARENT_PID" in os.environ or "inline" in os.environ.get("MPLBACKEND", "")
 
 
 def showable(text: str, stream: Any) -> str:

@@ -16,6 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import elastic_launch
 from torch.distributed.run import config_from_args, parse_args
 
+from barlowctl import starting
 from barlowctl.cores import THREADS, threads_of_environment, usable_cores
 from barlowctl.distributed import EXIT_CODES_FOLDER
 from barlowctl.errors import EXIT_RANK_LOST, UserError
@@ -41,6 +42,7 @@ def run_ranks(arguments: Sequence[str], count: int) -> int:
     """
     if (other := os.environ.get("PYTHON_EXEC", sys.executable)) != sys.executable:  # torchrun's variable
         raise UserError(f"PYTHON_EXEC is '{other}'; ranks run in {sys.executable}", next="unset PYTHON_EXEC")
+    starting.erase()
     passed_on = ",".join(number.name for number in (*signals_to_handle(), signal.SIGQUIT))
     torchrun = [*STANDALONE, "--signals-to-handle", passed_on, "--nproc-per-node", str(count), *COMMAND, *arguments]
     with tempfile.TemporaryDirectory() as folder:
