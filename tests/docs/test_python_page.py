@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import re
+import sys
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from timm.models import _registry
 
 import barlowctl
 from barlowctl.methods import Method
@@ -37,6 +41,10 @@ def place(recipe: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("BARLOWCTL_DATA", str(tmp_path / "home"))
     monkeypatch.setenv("BARLOWCTL_RUNS", str(tmp_path))
     monkeypatch.setattr("barlowctl.assemble.machine.usable_cores", lambda: 1)
+    monkeypatch.setitem(sys.modules, "page", ModuleType("page"))  # where timm looks for what is registered
+    for name, table in vars(_registry).items():
+        if name.startswith("_mod") and isinstance(table, dict):
+            monkeypatch.setattr(_registry, name, copy.copy(table))
     text = recipe.read_text().replace("epochs = 2", "epochs = 1").replace('dataset = "digits"', 'dataset = "my-photos"')
     (tmp_path / "mine.toml").write_text(text)
 
@@ -61,7 +69,7 @@ def weights(namespace: dict[str, Any]) -> dict[str, torch.Tensor]:
 @pytest.mark.usefixtures("place")
 def test_every_block_runs(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     namespaces = [run_block(block) for block in blocks(checkout) if library_of(block) is None]
-    first, looking, left, of_loss, own = namespaces
+    first, looking, left, network, of_loss, own, method = namespaces
     assert 0 < first["probed"].knn <= 100
     assert first["embeddings"].features.shape == (1400, 32)
     assert Path("my-model/model.safetensors").is_file()
@@ -70,6 +78,9 @@ def test_every_block_runs(checkout: Path, capsys: pytest.CaptureFixture[str]) ->
     assert left["run"].finished
     assert of_loss["z1"].grad.abs().sum() > 0
     assert own["terms"].loss.isfinite()
+    assert network["run"].backbone().num_features == 48
+    assert Path("my-small.safetensors").is_file()
+    assert method["terms"].loss == 1 - method["terms"].agreement
 
 
 @pytest.mark.usefixtures("place")
