@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import subprocess
 import sys
 import weakref
@@ -94,3 +95,12 @@ def test_what_was_there_before_a_training_is_set_aside_in_it(tmp_path: Path, sto
     assert aside
     assert min(aside) > 10_000
     assert gc.get_freeze_count() == 0
+
+
+def test_tests_close_the_arrays_that_they_read() -> None:
+    """A file that is left open is met by a search for garbage in another test, which then fails."""
+    left_open = re.compile(r"^(?!\s*with ).*\bnp\.load\([^)]*npz", re.MULTILINE)
+    others = [file for file in Path(__file__).parent.rglob("*.py") if file != Path(__file__)]
+    assert [str(file) for file in others if left_open.search(file.read_text(encoding="utf-8"))] == []
+    assert left_open.search('    saved = np.load("x.npz")')
+    assert not left_open.search('    with np.load("x.npz") as saved:')

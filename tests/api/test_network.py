@@ -21,6 +21,7 @@ from barlowctl.api.network import Network
 from barlowctl.api.options import Extracting, Probing, Showing
 from barlowctl.api.run import Run
 from barlowctl.cli.app import run as command
+from tests.arrays import read_arrays
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_a_backbone_is_a_copy(opened: Run) -> None:
 def test_features_are_those_of_embed(opened: Run, trained: Path, tmp_path: Path) -> None:
     out = ["--out", str(tmp_path / "f.npz"), "--threads", "1", "--quiet"]
     assert command(["embed", str(trained), "--data", "digits", "--split", "test", *out]) == 0
-    written = np.load(tmp_path / "f.npz")
+    written = read_arrays(tmp_path / "f.npz")
     embeddings = opened.features("digits", split="test", threads=1)
     assert np.array_equal(np.asarray(embeddings), written["features"])
     assert (embeddings.names, len(embeddings)) == (written["names"].tolist(), 397)

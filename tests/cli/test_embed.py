@@ -21,6 +21,7 @@ from barlowctl.cli.app import run as barlowctl
 from barlowctl.cli.console import Console
 from barlowctl.data.names import as_found
 from barlowctl.measure import embedding
+from tests.arrays import read_arrays
 
 Captured = pytest.CaptureFixture[str]
 
@@ -72,7 +73,7 @@ def test_the_three_formats_hold_the_same(trained: Path, recipe: Path, photos: Pa
     names = table["name"].to_pylist()
     assert names[0] == "dark/dark_0.png"
     assert json.loads(table.schema.metadata[b"barlowctl"])["network"] == "digits"
-    archive = np.load("x.npz")
+    archive = read_arrays("x.npz")
     np.testing.assert_array_equal(archive["features"], features)
     assert archive["names"].tolist() == names
     tensors = load_file("x.safetensors")
@@ -94,7 +95,7 @@ def test_names_that_are_no_plain_text_keep_their_rows(
     for out in ("x.parquet", "x.npz", "x.safetensors"):
         result = embed([str(trained), str(photos), "--out", out, "-n", r"d\xe4rk/caf\xe9.png"], capsys)
     names = pyarrow.parquet.read_table("x.parquet")["name"].to_pylist()
-    assert np.load("x.npz")["names"].tolist() == names
+    assert read_arrays("x.npz")["names"].tolist() == names
     assert load_file("x.safetensors")["names"].tobytes().decode().split("\n") == names
     dark_names = (r"caf\xe9.png", "dark_9.png", "tab\\t,'\".png", r"two\nlines.png")
     assert names[:4] == [rf"d\xe4rk/{name}" for name in dark_names]
@@ -110,7 +111,7 @@ def test_neighbours_are_those_of_the_cosine(trained: Path, recipe: Path, photos:
     result = embed(
         [str(trained), str(photos), "-n", "4", "-n", "dark/dark_0.png", "-n", str(outside), "--top", "3"], capsys
     )
-    archive = np.load("x.npz")
+    archive = read_arrays("x.npz")
     unit = archive["features"] / np.linalg.norm(archive["features"], axis=1, keepdims=True)
     similarity = unit @ unit[4]
     similarity[4] = -2  # not itself

@@ -17,6 +17,7 @@ from barlowctl.cli.app import run as barlowctl
 from barlowctl.measure import patch_features
 from barlowctl.measure.patch_features import LARGEST_BATCH, open_patch_features
 from barlowctl.measure.subjects import open_subject
+from tests.arrays import read_arrays
 
 Captured = pytest.CaptureFixture[str]
 SIZES = {"square": (64, 64), "tall": (96, 64), "wide": (64, 120)}
@@ -141,7 +142,7 @@ def test_maps_and_features_in_one_command(trained: Path, recipe: Path, photos: P
     assert sorted(result["files"]) == ["f.npz", "m.png", "m.safetensors"]
     assert result["features"] == 32
     assert result["patches"]["channels"] == 32
-    pooled = np.load("f.npz")["features"][0]
+    pooled = read_arrays("f.npz")["features"][0]
     assert pooled.shape == (32,)
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from barlowctl.cli.app import run as barlowctl
+from tests.arrays import read_arrays
 
 Captured = pytest.CaptureFixture[str]
 BAD = ("dark/3.png", "light/6.png")
@@ -63,7 +64,7 @@ def test_embed_names_what_it_leaves_out(
     document = json.loads(capsys.readouterr().out)
     assert document["count"] == 14
     assert [one["name"] for one in document["unreadable"]] == list(BAD)
-    saved = np.load("x.npz")
+    saved = read_arrays("x.npz")
     names = saved["names"].tolist()
     assert names == sorted(names, key=lambda name: name.split("/"))
     assert not set(BAD) & set(names)
@@ -75,7 +76,7 @@ def test_embed_names_what_it_leaves_out(
         capsys.readouterr()
         assert result(capsys, "data", "info", "packed.beton")["names"] is True
         result(capsys, "embed", trained, "packed.beton", "--out", "packed.npz", "--threads", 1)
-        other = np.load("packed.npz")
+        other = read_arrays("packed.npz")
         assert other["names"].tolist() == names
         np.testing.assert_allclose(other["features"], saved["features"], rtol=1e-4, atol=1e-5)
 
@@ -88,7 +89,7 @@ def test_a_recipe_that_replaces_while_training_measures_no_other_image(
     assert "dark/3.png cannot be read" in error["error"]
     document = result(capsys, "embed", replacing, photos, "--out", "x.npz", "--threads", 1)
     assert [one["name"] for one in document["unreadable"]] == list(BAD)
-    saved = np.load("x.npz")
+    saved = read_arrays("x.npz")
     assert saved["names"].tolist() == names_of(photos)  # a row per image: row i is image i
     assert saved["labels"].tolist() == [int(name.startswith("light")) for name in saved["names"]]
     read = np.array([name not in BAD for name in saved["names"]])
@@ -97,7 +98,7 @@ def test_a_recipe_that_replaces_while_training_measures_no_other_image(
     for name in BAD:
         (photos / name).unlink()
     result(capsys, "embed", replacing, photos, "--out", "without.npz", "--threads", 1)
-    without, left_out = np.load("without.npz"), np.load("left-out.npz")
+    without, left_out = read_arrays("without.npz"), read_arrays("left-out.npz")
     assert saved["names"][read].tolist() == without["names"].tolist() == left_out["names"].tolist()
     np.testing.assert_array_equal(saved["features"][read], without["features"])
     np.testing.assert_array_equal(left_out["features"], without["features"])

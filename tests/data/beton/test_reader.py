@@ -21,6 +21,7 @@ from barlowctl.data.loaders.fast import FastLoader
 from barlowctl.data.views.spec import CenterSpec
 from barlowctl.errors import UserError
 from barlowctl.locks import take
+from tests.arrays import read_arrays
 
 
 def jpeg(pixels: np.ndarray, quality: int = 95) -> bytes:
@@ -363,7 +364,7 @@ def test_stock_ffcv_reads_our_files(tmp_path):
     # raw: the same bytes. JPEG: FFCV decodes with the fast inverse DCT, Pillow with the accurate one.
     for name, tolerance in (("jpeg", 6), ("raw", 0)):
         beton = Beton.open(tmp_path / f"{name}.beton")
-        seen = np.load(tmp_path / f"{name}.npz")
+        seen = read_arrays(tmp_path / f"{name}.npz")
         assert seen["labels"].tolist() == [i * i for i in range(7)]
         for i in range(7):
             difference = np.abs(seen["images"][i].astype(int) - beton.image(i).astype(int))
