@@ -80,6 +80,9 @@ def test_every_block_runs(checkout: Path, capsys: pytest.CaptureFixture[str]) ->
     assert own["terms"].loss.isfinite()
     assert network["run"].backbone().num_features == 48
     assert Path("my-small.safetensors").is_file()
+    with pytest.raises(barlowctl.UserError, match="transformers calls forward_features, which my_small has not"):
+        network["run"].export("transformers", "mine")
+    assert "transformers" in network["run"].export_all("all").left_out
     assert method["terms"].loss == 1 - method["terms"].agreement
 
 

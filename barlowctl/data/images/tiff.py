@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from barlowctl.amounts import counted
 from barlowctl.channels import are_bands, in_words
 from barlowctl.data.images.band_choice import no_such_band, unnamed
 from barlowctl.data.images.deep import DEPTHS, Deep
@@ -283,4 +284,4 @@ def _native(values: np.ndarray) -> np.ndarray:
 
 
 def _described(page: Any) -> str:
-    return f"a TIFF of {page.samplesperpixel} bands of {np.dtype(page.dtype).name}"
+    return f"a TIFF of {counted(page.samplesperpixel, 'band')} of {np.dtype(page.dtype).name}"

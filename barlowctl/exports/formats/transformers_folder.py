@@ -39,6 +39,11 @@ class TransformersFolder:
                 allowed="the stem 'default'",
                 next="--format hub",
             )
+        if not hasattr(model.backbone, "forward_features"):  # of one's own (docs/python.md)
+            raise Misfit(
+                f"transformers calls forward_features, which {model.architecture} has not",
+                allowed="networks with timm's interface; of others the formats timm and onnx",
+            )
         need = "format 'transformers' is loaded back by the package transformers"
         required(need, "transformers", extra="transformers", error=Misfit)
 
