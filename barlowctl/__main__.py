@@ -22,8 +22,7 @@ def main() -> None:
         try:
             end_with_parent()
             collect_seldom()
-            if not launcher.may_be_of_several():
-                starting.of_this_process()
+            starting.of_this_process()
             from barlowctl.cli import app
 
             app.main()

@@ -54,5 +54,6 @@ def in_a_notebook() -> bool:
 
 
 def of_this_process() -> None:
-    """`show` for what was typed."""
-    show(sys.argv[1:], sys.stdout)
+    """`show` for what was typed; of several ranks the first one says it."""
+    if all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "SLURM_PROCID")):
+        show(sys.argv[1:], sys.stdout)

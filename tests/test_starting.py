@@ -68,6 +68,24 @@ def test_terminals_that_take_nothing_away_have_nothing(monkeypatch: pytest.Monke
     assert stream.getvalue() == ""
 
 
+@pytest.mark.parametrize(
+    ("environment", "appears"),
+    [({}, True), ({"RANK": "0"}, True), ({"RANK": "1"}, False), ({"SLURM_PROCID": "3"}, False)],
+)
+def test_of_several_ranks_the_first_one_says_it(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], appears: bool
+) -> None:
+    for name in ("RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "argv", ["barlowctl", "probe"])
+    starting.of_this_process()
+    assert stream.getvalue() == (LOADING if appears else "")
+
+
 def test_a_pipe_and_a_closed_stream_have_nothing() -> None:
     stream, closed = io.StringIO(), Terminal()
     closed.close()
