@@ -53,10 +53,10 @@ def describe(start: float, end: float, error: float | None, queries: int) -> str
     gain = end - start
     levels = f"kNN {start:.2f} at the start, {end:.2f} at the end"
     if error is None:
-        return f"{levels}: {gain:+.2f} points (the queries were not the same ones, so that its error is not known)"
+        return f"{levels}: {gain:+z.2f} points (the queries were not the same ones, so that its error is not known)"
     spread = f"(standard error over {queries:,} queries, the same ones; of one seed)"
     if abs(gain) <= NORMAL * error:
-        return f"{levels}: {gain:+.2f} ± {error:.2f} points, which may be chance {spread}"
+        return f"{levels}: {gain:+z.2f} ± {error:.2f} points, which may be chance {spread}"
     return f"{levels}: {'gained' if gain > 0 else 'lost'} {abs(gain):.2f} ± {error:.2f} points {spread}"
 
 

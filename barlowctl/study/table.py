@@ -138,7 +138,7 @@ def number(value: float | None, column: str, *, signed: bool = False) -> str:
     """A number as tables show it."""
     if value is None:
         return "-"
-    return f"{value:{'+' if signed else ''}.{DECIMALS.get(column, 2)}f}"
+    return f"{value:{'+' if signed else ''}z.{DECIMALS.get(column, 2)}f}"  # z: no -0.00
 
 
 def mean_and_spread(row: Row, column: str) -> str:
