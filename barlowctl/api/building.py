@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from barlowctl.amounts import counted
 from barlowctl.api.arguments import checked
 from barlowctl.api.process import as_a_command
 from barlowctl.api.recipes import Overrides, RecipeLike, open_recipe
@@ -79,7 +80,11 @@ def _width(backbone: nn.Module, recipe: Recipe) -> int:
         with torch.no_grad(), in_mode(backbone, training=False):
             features = backbone(images)
     except RuntimeError as error:
-        raise UserError(f"the backbone does not take images of shape {tuple(images.shape)}: {error}") from error
+        raise UserError(
+            f"the backbone does not take images of shape {tuple(images.shape)}: {error}",
+            allowed=f"a backbone for the recipe's images, {counted(images.shape[1], 'channel')} of "
+            f"{recipe.views.size} pixels a side; or another data.channels or views.size",
+        ) from error
     if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) != len(images):
         what = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
         raise UserError(f"the backbone returned {what} for 2 images", allowed="one feature vector per image, (N, F)")

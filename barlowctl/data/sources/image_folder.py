@@ -16,6 +16,7 @@ from barlowctl.data.sources.class_depth import note_depth
 from barlowctl.data.sources.picture import Picture, Source
 from barlowctl.data.sources.read_options import ClassFolders
 from barlowctl.data.tree.arrangement import arrange, report_skipped, split_names, splits_of
+from barlowctl.data.tree.masks import note_on_masks
 from barlowctl.data.tree.regular import read_regular
 from barlowctl.data.tree.scan import Scan, class_folders, has_images, subfolders
 from barlowctl.data.tree.scan_report import ScanReport
@@ -68,6 +69,8 @@ class ImageFolder(Source):
         for note in arrangement.notes:
             self.scan_report.note(note)
         report_skipped(arrangement, self.scan_report)
+        if note := note_on_masks([name for name, _ in self._files]):
+            self.scan_report.note(note)
         if not self._files:
             raise no_images(path, self.scan_report)
         folders = {os.path.dirname(name) for name, _ in self._files}

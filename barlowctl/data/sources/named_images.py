@@ -18,6 +18,7 @@ from barlowctl.data.sources.class_depth import note_depth
 from barlowctl.data.sources.picture import Source
 from barlowctl.data.sources.read_options import ClassFolders
 from barlowctl.data.tree.arrangement import arrange, report_skipped, split_names, splits_of
+from barlowctl.data.tree.masks import note_on_masks
 from barlowctl.data.tree.scan import inside_system_or_hidden
 from barlowctl.data.tree.splits import choices, split_in
 from barlowctl.data.tree.trees import NameTree, parts_of
@@ -58,6 +59,8 @@ class NamedImages(Source):
         for note in arrangement.notes:
             self.scan_report.note(note)
         report_skipped(arrangement, self.scan_report)
+        if note := note_on_masks([name for name, _ in self._files]):
+            self.scan_report.note(note)
         places = {parts_of(name)[depth:-1] for name, _ in self._files}
         if len(self.class_names) < 2:  # one folder tells nothing apart
             self._take_labels_beside(path.joinpath(*arrangement.root), depth)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+from barlowctl.amounts import counted
+from barlowctl.data.names import written
 from barlowctl.data.tree.splits import is_filler, words_of
 from barlowctl.data.tree.trees import Tree
 
@@ -13,6 +16,23 @@ _OF_MASKS = frozenset((
     "instances", "panoptic",
 ))  # fmt: skip
 """Words in the names of folders whose images are of images, where a folder beside them holds those."""
+
+_OF_A_MASK = re.compile(r"(.+)[ _.-](?:masks?|segm?|segmentation|gt|groundtruth)\.\w+", re.IGNORECASE)
+"""The name of an image whose beginning is the name of another one: 1_mask.png beside 1.tif."""
+
+
+def note_on_masks(names: Sequence[str]) -> str:
+    """What to know of images among others that are named as their masks; empty where there are none."""
+    named = {match[1]: name for name in names if (match := _OF_A_MASK.fullmatch(name))}
+    stems = {name.rpartition(".")[0] for name in names} if named else set()
+    masks = sorted(named[stem] for stem in named.keys() & stems)
+    if not masks:
+        return ""
+    some = ", ".join(map(written, masks[:3])) + (", ..." if len(masks) > 3 else "")
+    return (
+        f"{counted(len(masks), 'image')} named as masks of others ({some}), and read as images; "
+        "in a folder of their own called masks they are left out"
+    )
 
 
 def mask_folders(tree: Tree, place: tuple[str, ...]) -> set[str]:

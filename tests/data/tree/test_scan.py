@@ -401,6 +401,21 @@ def test_folders_of_masks_within_class_folders_are_not_read(tmp_path, kind, inne
     assert counts(source)[MASKS] == 6
 
 
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_masks_between_images_are_noted(tmp_path, kind):
+    for name in ("a/1.jpg", "a/1_mask.png", "a/2.jpg", "a/2-seg.png", "b/3_mask.png", "b/gas mask.jpg", "b/gt.jpg"):
+        picture(tmp_path / "x" / name)
+    path = tmp_path / "x"
+    if kind == "zip":
+        path = Path(shutil.make_archive(str(tmp_path / "x"), "zip", tmp_path, "x"))
+    source = open_source(path)
+    assert len(source) == 7
+    (note,) = [note for note in source.scan_report.notes if "masks of others" in note]
+    assert note.startswith("2 images named as masks of others (")
+    assert "1_mask.png" in note
+    assert "2-seg.png" in note
+
+
 def test_a_folder_called_labels_beside_others_within_a_class_is_read(tmp_path):
     for name in ("bottles/labels/1.jpg", "bottles/caps/1.jpg", "cans/masks/1.jpg"):
         picture(tmp_path / name)
