@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, cast
 
 import timm
 import torch
+from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
@@ -195,10 +196,14 @@ def _replace_stem(backbone: nn.Module, name: str, stem: str, shape: StemShape, i
 def feature_width(backbone: nn.Module) -> int:
     """Width of the features that `backbone(images)` returns.
 
-    timm's `num_features` is the width before a pre-classifier layer; `head_hidden_size` is behind it.
+    timm's `num_features` is the width before a pre-classifier layer; `head_hidden_size` is behind it. Before timm
+    1.0.31 neither counts that a pooling may give two vectors in one (catavgmax).
     """
     model = cast(Any, backbone)
-    return int(getattr(model, "head_hidden_size", None) or model.num_features)
+    width = int(getattr(model, "head_hidden_size", None) or model.num_features)
+    pools = getattr(model, "global_pool", None), getattr(getattr(model, "head", None), "global_pool", None)
+    vectors = next((int(pool.feat_mult()) for pool in pools if isinstance(pool, SelectAdaptivePool2d)), 1)
+    return width * vectors if width == model.num_features else width
 
 
 def zero_initialized_norms(backbone: nn.Module) -> tuple[str, ...]:

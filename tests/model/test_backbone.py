@@ -193,3 +193,13 @@ def test_a_class_that_timm_takes_is_refused_as_a_name(layer: str) -> None:
 def test_a_layer_that_timm_does_not_have_is_refused_by_its_name() -> None:
     with pytest.raises(UserError, match="with act_layer='none': timm has nothing by the name of 'none'"):
         build_backbone("resnet18", act_layer="none")
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "regnetx_002", "repvgg_a0"])
+def test_two_vectors_of_a_pooling_are_counted_whatever_timm_says(name: str) -> None:
+    """timm before 1.0.31 says the width of one."""
+    backbone = build_backbone(name, in_chans=3, global_pool="catavgmax")
+    width = feature_width(backbone)
+    assert width == check_input(backbone, 64, in_chans=3) == 2 * backbone.num_features
+    backbone.head_hidden_size = backbone.num_features
+    assert feature_width(backbone) == width
