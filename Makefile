@@ -4,7 +4,7 @@ BIN := .venv/bin
 BARLOWCTL := PYTHONUNBUFFERED=1 $(BIN)/barlowctl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data quickstart study study-plan study-methods study-colour study-adaptation study-recipes colour-tiles test test-slow gpu-wheels gpu-check lint format docs docs-site release-check clean
+.PHONY: help setup data quickstart study study-plan study-methods study-colour study-adaptation study-recipes colour-tiles test test-slow test-oldest gpu-wheels gpu-check lint format docs docs-site release-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ test: setup ## the tests, less the slow ones
 
 test-slow: setup ## the slow tests
 	@$(BIN)/python -m pytest -q -m slow
+
+test-oldest: ## the tests with the oldest versions that pyproject.toml allows, in build/oldest
+	@.ci/test-oldest '$(PYTHON)'
 
 # For the Python of that machine. BARLOWCTL_PEERS=no leaves out the packages that bench compares with.
 GPU_PYTHON ?= 3.12

@@ -17,7 +17,7 @@ SAME_INDEX = (
     "their own"
 )
 OLDEST_PYTHON = (3, 11)
-OLDEST = {"torch": (2, 11), "torchvision": (0, 26), "timm": (1, 0, 20), "numba": (0, 61)}
+OLDEST = {"torch": (2, 11), "torchvision": (0, 26), "timm": (1, 0, 31), "numba": (0, 61)}
 
 
 def check_python() -> Check:

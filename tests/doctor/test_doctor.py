@@ -69,7 +69,7 @@ def test_version_numbers(version: str, numbers: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "status"), [("1.0.19", "warn"), ("1.0.20", "ok"), ("0.9.16", "warn"), ("2.0", "ok")]
+    ("version", "status"), [("1.0.30", "warn"), ("1.0.31", "ok"), ("0.9.16", "warn"), ("2.0", "ok")]
 )
 def test_an_old_package_is_a_warning(monkeypatch: pytest.MonkeyPatch, version: str, status: str) -> None:
     monkeypatch.setattr(metadata, "version", lambda name: version)
