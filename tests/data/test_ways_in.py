@@ -122,7 +122,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         tiff(np.dstack([DEEP] * 13), photometric="rgb", planarconfig="contig", compression="zlib")[:-300],
         "a TIFF of 13 bands of uint16, cut short or damaged",
     ),
-    "complex": (tiff(DEEP.astype(np.complex64)), "bands of complex64"),
+    "complex": (tiff(DEEP.astype(np.complex64)), "band of complex64"),
     "too large": (saved(np.zeros((40, 50, 3), np.uint8), "PNG"), "50 x 40 pixels, and at most 1,500 an image"),
     "too large a JPEG": (saved(np.zeros((40, 50, 3), np.uint8), "JPEG"), "50 x 40 pixels, and at most 1,500 an image"),
     "too large a TIFF": (tiff(np.zeros((40, 50), np.uint16)), "50 x 40 pixels, and at most 1,500 an image"),
