@@ -78,6 +78,22 @@ def test_names_say_which_are_images_and_labels(tmp_path: Path, arrays: dict[str,
         assert passed_over == {}
 
 
+def test_an_unnamed_array_that_is_not_as_long_holds_no_labels(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", IMAGES, NUMBERS[:5])
+    source = open_source(tmp_path / "x.npz")
+    assert (len(source), source.class_names) == (12, [])
+    assert source.scan_report.as_dict()["passed_over"]["arrays that are neither images nor labels"]["count"] == 1
+
+
+@pytest.mark.parametrize("save", SAVES)
+def test_arrays_whose_columns_come_first_in_the_file(tmp_path: Path, save: Callable[..., None]) -> None:
+    save(tmp_path / "x.npz", images=np.asfortranarray(IMAGES))
+    np.save(tmp_path / "x.npy", np.asfortranarray(IMAGES))
+    for name in ("x.npz", "x.npy"):
+        source = open_source(tmp_path / name)
+        assert all(np.array_equal(source[at].data, IMAGES[at]) for at in range(12))
+
+
 def test_words_are_numbered_as_those_of_the_training_split(tmp_path: Path) -> None:
     words = np.array(["b", "a", "c", "a"])
     np.savez(
