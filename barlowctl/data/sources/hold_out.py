@@ -48,7 +48,7 @@ def part(source: Source, split: str, options: ReadOptions, there: Collection[str
         raise UserError(
             f"--hold-out is {percent}, but {source.path} has held-out images: {', '.join(there)}",
             allowed="--hold-out where there is one split",
-            next="without --hold-out",
+            next=_without_hold_out(options),
         )
     if split not in _SPLITS:
         raise UserError(
@@ -84,14 +84,19 @@ def _nothing_held_out(source: Source, labels: np.ndarray, options: ReadOptions) 
             allowed="a regular expression whose match differs from patient to patient, e.g. 'patient[0-9]+'",
             next="without --groups",
         )
-    without = "without --hold-out"
-    without += "" if groups is None else " --groups"
-    without += "" if column is None else " --groups-column"
     return UserError(
         named,
         allowed="class folders, or a table of labels beside the images (docs/data.md)",
-        next="--class-folders inner" if source.other_classes else without,
+        next="--class-folders inner" if source.other_classes else _without_hold_out(options),
     )
+
+
+def _without_hold_out(options: ReadOptions) -> str:
+    """What to type to hold nothing out: groups go with it."""
+    without = "without --hold-out"
+    without += "" if options.groups is None else " --groups"
+    without += "" if options.groups_column is None else " --groups-column"
+    return without
 
 
 def _described(source: Source) -> tuple[list[str], np.ndarray]:

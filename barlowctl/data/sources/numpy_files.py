@@ -76,7 +76,7 @@ def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> St
     with archive.open(member) as content:
         shape, fortran, dtype = _header(content)
         inside = content.tell()
-    if member.compress_type == zipfile.ZIP_STORED and not dtype.hasobject:
+    if member.compress_type == zipfile.ZIP_STORED:
         archive.fp.seek(member.header_offset)  # type: ignore[union-attr]
         own = archive.fp.read(_LOCAL_HEADER)  # type: ignore[union-attr]
         lengths = int.from_bytes(own[26:28], "little") + int.from_bytes(own[28:30], "little")
@@ -106,8 +106,6 @@ def _header(content: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def _mapped(path: Path, offset: int, shape: tuple[int, ...], fortran: bool, dtype: np.dtype) -> np.ndarray:
-    if dtype.hasobject:
-        raise _damaged(path, ValueError("it holds Python objects, which are not loaded: they could run code"))
     if not all(shape):
         return np.empty(shape, dtype)
     try:

@@ -12,12 +12,22 @@ from barlowctl.data.images.array_axes import stored
 from barlowctl.data.labels.numbering import Labels, number_labels
 from barlowctl.data.names import written
 from barlowctl.data.sources.numpy_files import StoredArray, in_archive, in_file
-from barlowctl.data.sources.numpy_names import SplitArrays, by_split, may_be_images, part_of
+from barlowctl.data.sources.numpy_names import (
+    ALLOWED,
+    SplitArrays,
+    by_split,
+    may_be_an_image,
+    may_be_images,
+    part_of,
+)
 from barlowctl.data.sources.picture import Picture, Source
 from barlowctl.data.tree.scan import system_or_hidden
 from barlowctl.data.tree.scan_report import ScanReport
 from barlowctl.data.tree.splits import SAME_SPLIT, choices
 from barlowctl.errors import UserError
+
+NAMED = 5
+"""So many arrays are named in an error."""
 
 
 class NumpyImages(Source):
@@ -63,8 +73,22 @@ class NumpyImages(Source):
 
 
 def open_archive(path: Path, split: str) -> NumpyImages | None:
-    """An `.npz`; None where its arrays are not known for images and labels."""
-    return _open(path, split, in_archive(path))
+    """An `.npz`; None where its arrays are images themselves, as those of a folder are.
+
+    Raises:
+        UserError: neither, such as features and names.
+    """
+    arrays = in_archive(path)
+    opened = _open(path, split, arrays)
+    if opened is None and not (len(arrays) > 1 and all(may_be_an_image(array) for array in arrays)):
+        named = [f"'{written(array.name)}' ({' x '.join(map(str, array.shape))} {array.dtype})" for array in arrays]
+        more = ", ..." if len(named) > NAMED else ""
+        raise UserError(
+            f"{path} has no array that is known for images: {', '.join(named[:NAMED])}{more}",
+            allowed=ALLOWED,
+            next="name another file",
+        )
+    return opened
 
 
 def open_array(path: Path, split: str) -> NumpyImages | None:
@@ -77,9 +101,7 @@ def open_arrays(folder: Path, split: str) -> NumpyImages | None:
     """A folder of `.npy` files that are called as the arrays of an archive are; None where none is of images."""
     files = [file for file in sorted(folder.glob("*.npy")) if part_of(file.stem) and file.is_file()]
     arrays = [in_file(file) for file in files if not system_or_hidden(file.name, folder=False)]
-    if any(part_of(array.name) is not None and may_be_images(array) for array in arrays):
-        return _open(folder, split, arrays)
-    return None
+    return _open(folder, split, arrays)
 
 
 def _open(path: Path, split: str, arrays: Sequence[StoredArray]) -> NumpyImages | None:

@@ -54,6 +54,11 @@ def may_be_images(array: StoredArray) -> bool:
     return array.dtype.kind in "buif" and (axes == 4 or (axes == 3 and array.shape[-1] not in _COLOURS))
 
 
+def may_be_an_image(array: StoredArray) -> bool:
+    """Whether an array may hold a single one: see `numpy_array.read`."""
+    return array.dtype.kind in "buif" and len(array.shape) in (2, 3)
+
+
 def by_split(path: Path, arrays: Sequence[StoredArray], report: ScanReport) -> dict[str, SplitArrays]:
     """Arrays by their split, "" where names say none. What is neither images nor labels of them is reported.
 

@@ -318,6 +318,9 @@ SCENARIOS = {
     ),
     "groups of no expression": Scenario([*PACK, "my images/train", "./new.beton", "--hold-out", "20", "--groups", "("]),
     "held out beside a test split": Scenario([*PACK, "my images", "./new.beton", "--hold-out", "20"]),
+    "groups held out beside a test split": Scenario(
+        [*PACK, "my images", "./new.beton", "--hold-out", "20", "--groups", "[0-9]+"]
+    ),
     "no such part": Scenario(
         [*PACK, "my images/train", "./new.beton", "--hold-out", "20", "--split", "unlabelled"],
     ),

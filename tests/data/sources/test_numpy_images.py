@@ -78,6 +78,25 @@ def test_names_say_which_are_images_and_labels(tmp_path: Path, arrays: dict[str,
         assert passed_over == {}
 
 
+@pytest.mark.parametrize("save", SAVES)
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"features": RNG.random((12, 40)), "names": np.array(["a.png"] * 12), "labels": NUMBERS},  # as `embed` writes
+        {"features": RNG.random((12, 40))},
+        {"images": np.array([{}] * 12, object)},
+        {"one": NUMBERS, "two": NUMBERS},
+    ],
+)
+def test_an_archive_without_images_says_what_it_has(
+    tmp_path: Path, arrays: dict[str, np.ndarray], save: Callable[..., None]
+) -> None:
+    save(tmp_path / "x.npz", **arrays)
+    with pytest.raises(UserError, match="has no array that is known for images") as caught:
+        open_source(tmp_path / "x.npz")
+    assert all(f"'{name}' ({' x '.join(map(str, of.shape))} " in caught.value.message for name, of in arrays.items())
+
+
 def test_an_unnamed_array_that_is_not_as_long_holds_no_labels(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", IMAGES, NUMBERS[:5])
     source = open_source(tmp_path / "x.npz")
