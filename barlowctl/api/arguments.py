@@ -52,6 +52,15 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+def no_name(what: str) -> UserError:
+    """That weights to start from have a name or a place on the disk, and these have none."""
+    return UserError(
+        f"{what}, is no weights that a run can start from: a run notes where they lie, to go on and to be repeated",
+        allowed="weights on the disk, by their path",
+        next="safetensors.torch.save_file(model.state_dict(), 'mine.safetensors'), then init='mine.safetensors'",
+    )
+
+
 def described(value: Any) -> str:
     """What a value is: `5, an int`; what is long by its kind alone."""
     text = repr(value)

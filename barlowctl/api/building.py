@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from barlowctl.amounts import counted
@@ -17,7 +16,7 @@ from barlowctl.assemble.model import check_image_size, preprocessing_of
 from barlowctl.errors import UserError
 from barlowctl.generators import own_generator
 from barlowctl.methods import Method
-from barlowctl.model import in_mode
+from barlowctl.model.modules import classes_of, how_to_drop, width_of
 from barlowctl.recipe.schema import Recipe
 
 
@@ -57,13 +56,13 @@ def build_method(
             check_image_size(chosen)
             return build_recipe_method(chosen, context)
         check_views(chosen)
+        if classes := classes_of(backbone):
+            raise UserError(
+                f"the backbone ends in a classifier of {counted(classes, 'class', 'classes')}",
+                allowed=f"one of features: {how_to_drop(backbone)}",
+            )
         if not isinstance(getattr(backbone, "num_features", None), int):  # timm's have it
             cast(Any, backbone).num_features = _width(backbone, chosen)
-        elif getattr(backbone, "num_classes", 0) and hasattr(backbone, "reset_classifier"):
-            raise UserError(
-                f"the backbone ends in a classifier of {backbone.num_classes} classes",
-                allowed="one of features: timm.create_model(..., num_classes=0), or backbone.reset_classifier(0)",
-            )
         with own_generator(chosen.seed):
             return choose(chosen, backbone, context)
 
@@ -74,18 +73,14 @@ def _width(backbone: nn.Module, recipe: Recipe) -> int:
     Raises:
         UserError: it does not take the recipe's images, or gives no vector for each.
     """
-    device = next((parameter.device for parameter in backbone.parameters()), torch.device("cpu"))
-    images = torch.zeros(2, preprocessing_of(recipe).channels, recipe.views.size, recipe.views.size, device=device)
-    try:
-        with torch.no_grad(), in_mode(backbone, training=False):
-            features = backbone(images)
-    except RuntimeError as error:
-        raise UserError(
-            f"the backbone does not take images of shape {tuple(images.shape)}: {error}",
-            allowed=f"a backbone for the recipe's images, {counted(images.shape[1], 'channel')} of "
-            f"{recipe.views.size} pixels a side; or another data.channels or views.size",
-        ) from error
-    if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) != len(images):
-        what = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
-        raise UserError(f"the backbone returned {what} for 2 images", allowed="one feature vector per image, (N, F)")
-    return features.shape[1]
+    channels, side = preprocessing_of(recipe).channels, recipe.views.size
+    return width_of(
+        backbone,
+        channels,
+        side,
+        refuse=lambda what: UserError(
+            f"the backbone does not take {what}",
+            allowed=f"a backbone for the recipe's images, {counted(channels, 'channel')} of {side} pixels a side; or "
+            "another data.channels or views.size",
+        ),
+    )

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Unpack
+
+from torch import nn
 
 from barlowctl.api.arguments import checked
 from barlowctl.api.network import Network
 from barlowctl.api.options import Extracting, Probing, Pushing, Showing
 from barlowctl.api.process import as_a_command
 from barlowctl.api.run import Run
+from barlowctl.api.wording import reworded
+from barlowctl.errors import UserError
 from barlowctl.eval.embeddings import Embeddings
 from barlowctl.exports import ExportedFolder, ExportReport, read_official
 from barlowctl.exports import export as write_export
@@ -20,7 +25,7 @@ from barlowctl.measure.measurement import Probed
 from barlowctl.measure.publication import Publication
 from barlowctl.runs import rundir
 
-Named = str | PathLike[str] | Network
+Named = str | PathLike[str] | Network | nn.Module
 
 
 @checked
@@ -38,29 +43,47 @@ def load(run: str | PathLike[str] | None = None) -> Run:
 
 
 @checked
-def open_network(what: str | PathLike[str], **options: Unpack[Showing]) -> Network:
-    """Anything that can be measured: a run, an export, the authors' files or a timm model. See `Network`."""
-    return Network(fspath(what), **options)
+def open_network(what: str | PathLike[str] | nn.Module, **options: Unpack[Showing]) -> Network:
+    """Anything that can be measured: a run, an export, the authors' files, a timm model, a module. See `Network`."""
+    return Network(what, **options)
 
 
 @checked
-def features(network: Named, images: Any, **options: Unpack[Extracting]) -> Embeddings:
+def features(
+    network: Named,
+    images: Any,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    size: int | None = None,
+    **options: Unpack[Extracting],
+) -> Embeddings:
     """Features of images. See `Network.features`.
 
     Args:
-        network: a `Network`, a `Run`, or what `open_network` takes.
+        network: a `Network`, a `Run`, or what `open_network` takes, a module among it.
+        mean, std, size: of a module, see `Network`.
     """
-    return _opened(network).features(images, **options)
+    return _opened(network, mean, std, size).features(images, **options)
 
 
 @checked
-def probe(network: Named, data: str | PathLike[str] | None = None, **options: Unpack[Probing]) -> Probed:
+def probe(
+    network: Named,
+    data: str | PathLike[str] | None = None,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    size: int | None = None,
+    **options: Unpack[Probing],
+) -> Probed:
     """A network measured on labelled images. See `Network.probe`.
 
     Args:
-        network: a `Network`, a `Run`, or what `open_network` takes.
+        network: a `Network`, a `Run`, or what `open_network` takes, a module among it.
+        mean, std, size: of a module, see `Network`.
     """
-    return _opened(network).probe(data, **options)
+    return _opened(network, mean, std, size).probe(data, **options)
 
 
 @checked
@@ -128,9 +151,20 @@ def push(
     return opened.push(repository, license, **options)
 
 
-def _opened(network: Named) -> Network:
+def _opened(network: Named, mean: Sequence[float] | None, std: Sequence[float] | None, size: int | None) -> Network:
+    stated: Showing = {"mean": mean, "std": std, "size": size}
+    given = [name for name, value in stated.items() if value is not None]
     if isinstance(network, Network):
+        if given:
+            with reworded():
+                raise UserError(
+                    f"{', '.join(given)} and a network that is open: it is said already how images are shown to it",
+                    allowed="where it is opened: open_network(...)",
+                    next="open it again with them",
+                )
         return network
+    if given or isinstance(network, nn.Module):
+        return Network(network, **stated)
     name = fspath(network)
     with as_a_command():
         is_run = any(

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from barlowctl.api.arguments import checked
+from barlowctl.api.arguments import checked, no_name
 from barlowctl.api.pictures import open_pictures
 from barlowctl.api.process import as_a_command, memory_returned
 from barlowctl.api.recipes import Overrides, override_texts
@@ -19,8 +19,10 @@ from barlowctl.assemble.machine import Runtime
 from barlowctl.data.images.unreadable import OnMeasuring, advise_skipping
 from barlowctl.errors import RunStopped
 from barlowctl.eval.embeddings import Embeddings
+from barlowctl.measure.baselines import check_baselines
 from barlowctl.measure.embedding import embed, embed_input, is_input
 from barlowctl.measure.measurement import Probed, begin_measurement
+from barlowctl.measure.modules import of_module
 from barlowctl.measure.subjects import Subject, open_subject
 from barlowctl.measure.tasks import BASELINES, Tasks, check_names
 from barlowctl.model import Preprocessing
@@ -34,26 +36,63 @@ class Network:
 
     Args:
         what: a run's name or directory, one of its checkpoints, a file or folder that `export` wrote, the authors'
-            .pth files, or a timm model name, as `barlowctl probe` takes it.
+            .pth files, or a timm model name, as `barlowctl probe` takes it. Or a module, images (N, C, H, W) float32,
+            normalised -> features (N, F): it is copied as it is now, and left as it is. A classifier of timm's or
+            torchvision's networks is left out of the copy.
+        mean, std: of a module: per channel, of pixels in [0, 1]; None: as timm's configuration of it says.
+        size: of the input, in pixels: the shorter side is resized to it, and the central square cut out; None: as the
+            network says it.
         overrides: of how images are shown to it: {"eval.resize": 256, "eval.crop": 224}, "data.range", "data.bands",
-            "data.background", and "model.pooling".
+            "data.background", and "model.pooling"; of a module also "views.interpolation": "bilinear" or "bicubic".
 
     Raises:
-        UserError: nothing of that name, or it cannot be read.
+        UserError: nothing of that name, or it cannot be read; a module that gives no vector for each image, or without
+            a configuration of timm's and without mean, std and size.
     """
 
+    _of_module = False
+
     @checked
-    def __init__(self, what: str | PathLike[str], *, overrides: Overrides | None = None) -> None:
-        self.name = fspath(what)
+    def __init__(
+        self,
+        what: str | PathLike[str] | nn.Module,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        size: int | None = None,
+        overrides: Overrides | None = None,
+    ) -> None:
+        stated = {"views.mean": mean, "views.std": std, "eval.resize": size, "eval.crop": size}
+        texts = [
+            *override_texts({key: value for key, value in stated.items() if value is not None}),
+            *override_texts(overrides or {}),
+        ]
+        self._of_module = isinstance(what, nn.Module)
         with as_a_command():
-            self._subject: Subject = open_subject(self.name, overrides=override_texts(overrides or {}))
+            if isinstance(what, nn.Module):
+                self._subject = of_module(what, texts)
+                self.name = self._subject.name
+            else:
+                self.name = fspath(what)
+                self._subject = open_subject(self.name, overrides=texts)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r})"
+        return f"{type(self).__name__}({self._written})"
 
     def __fspath__(self) -> str:
-        """Its name, wherever one is taken: `pretrain(init=network)`."""
+        """Its name, wherever one is taken: `pretrain(init=network)`.
+
+        Raises:
+            UserError: it is a module, and no name leads to that.
+        """
+        if self._of_module:
+            raise no_name(f"a network of a module, {self.name}")
         return self.name
+
+    @property
+    def _written(self) -> str:
+        """What it was made of, as Python writes it: a module, which may be pages, by a name."""
+        return "model" if self._of_module else repr(self.name)
 
     @property
     def subject(self) -> Subject:
@@ -107,7 +146,7 @@ class Network:
         Raises:
             UserError: no such images, or one that cannot be read.
         """
-        with as_a_command(network=self.name):
+        with as_a_command(network=self._written):
             runtime = Runtime(device, threads, workers, loader)
             if is_input(images):
                 return embed_input(self.subject, images, runtime)
@@ -157,10 +196,11 @@ class Network:
             UserError: before anything is measured: what cannot be measured on these images.
             KeyboardInterrupt: while something is trained; the state is saved, and the same call goes on.
         """
-        with memory_returned(), as_a_command(handle_signals=handle_signals, network=self.name):
+        with memory_returned(), as_a_command(handle_signals=handle_signals, network=self._written):
             subset, changes = None if semi_list is None else Path(semi_list), tuple(override_texts(overrides or {}))
             tasks = Tasks.named(measures, trained, seeds=seeds, subset=subset, overrides=changes)
             check_names("baselines", baselines, BASELINES)
+            check_baselines(self.subject, baselines)
             policy = on_unreadable or self.subject.on_unreadable
             measurement = begin_measurement(
                 self.name, self.subject, None if data is None else str(data), tasks, None if out is None else Path(out)

@@ -31,6 +31,9 @@ class Machine(TypedDict, total=False):
 class Showing(TypedDict, total=False):
     """How images are shown to a network: see `Network`."""
 
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    size: int | None
     overrides: Overrides | None
 
 

@@ -27,7 +27,8 @@ def reworded(network: str | None = None) -> Iterator[None]:
     """A `UserError` of the block speaks of arguments; what is allowed and what to do next are notes of it.
 
     Args:
-        network: what is asked, where how images are shown to it was set when it was opened, and not in the call.
+        network: what is asked, as Python writes it, where how images are shown to it was set when it was opened, and
+            not in the call.
     """
     try:
         yield
@@ -65,7 +66,7 @@ def advice(line: str, network: str | None = None) -> str:
     at = words.index("without") if "without" in words else len(words)
     if all(part[0].startswith("--") for part in (words[:at], words[at + 1 :]) if part) and words:
         if network is not None and all(flag == "--set" for flag in words[::2]) and all("." in w for w in words[1::2]):
-            return f"barlowctl.open_network({network!r}, {_arguments(words)[0]})"
+            return f"barlowctl.open_network({network}, {_arguments(words)[0]})"
         left_out = [_left_out(word) for word in words[at + 1 :]]
         return ", ".join([*_arguments(words[:at]), *(["without " + " and ".join(left_out)] if left_out else [])])
     return in_python(line)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,20 @@ class Pixels(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return images.flatten(1).float() / 255
+
+
+def check_baselines(subject: Subject, names: Collection[str]) -> None:
+    """Refuse a baseline that there is none of.
+
+    Raises:
+        UserError: the untrained twin of a module, which nothing says how to build.
+    """
+    if "random-init" in names and subject.untrained is None:
+        raise UserError(
+            f"baselines has 'random-init', and nothing says how to build {subject.name}, a module, with fresh weights",
+            allowed="pixels; a second module with fresh weights, measured by itself",
+            next="leave it out of baselines",
+        )
 
 
 def baseline(subject: Subject, name: str) -> Subject:

@@ -20,13 +20,13 @@ from barlowctl.assemble.misfit import recognised
 from barlowctl.assemble.model import build_checked_backbone, build_recipe_backbone
 from barlowctl.assemble.published import locate, published, tags_of, untrained
 from barlowctl.assemble.run_images import dataset_to_measure, preprocessing_of_run, require
+from barlowctl.assemble.showing import prepared_otherwise
 from barlowctl.assemble.weights import read_weights
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.errors import UserError
 from barlowctl.exports import ExportedModel, read_export, read_official
 from barlowctl.generators import own_generator
 from barlowctl.model import Preprocessing, check_input, pooled_otherwise, unlike_timm
-from barlowctl.recipe import load
 from barlowctl.recipe.caution import of_geometry
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
@@ -97,7 +97,7 @@ def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
         subject = _opened(path, what)
     trained_at = subject.preprocessing.crop if subject.run is None else subject.run.recipe.views.size
     if overrides:
-        subject = _shown_otherwise(subject, overrides)
+        subject = shown_otherwise(subject, overrides)
     preprocessing = subject.preprocessing
     return replace(
         subject, notes=(*same_name, *subject.notes, *of_geometry(trained_at, preprocessing.resize, preprocessing.crop))
@@ -136,36 +136,14 @@ def images_of(subject: Subject, data: str | None) -> str:
     return subject.measured_on(data)
 
 
-PREPARED_BY = ("eval.resize", "eval.crop", "data.range", "data.background", "data.bands", "model.pooling")
-"""Keys of a recipe that a measurement takes."""
+def shown_otherwise(subject: Subject, overrides: Sequence[str], *, beside: Sequence[str] = ()) -> Subject:
+    """The subject with images prepared in another way; a crop that it cannot take is refused before images are read.
 
-
-def _shown_otherwise(subject: Subject, overrides: Sequence[str]) -> Subject:
-    """The subject with images prepared in another way; a crop that it cannot take is refused before images are read."""
+    Args:
+        beside: as of `prepared_otherwise`.
+    """
     own = subject.preprocessing
-    recipe = load.measuring(
-        {
-            "data": {"range": own.range, "background": own.background, "bands": list(own.bands)},
-            "eval": {"resize": own.resize, "crop": own.crop},
-            "model": {"pooling": own.pooling},
-        },
-        overrides,
-    )
-    for override in overrides:
-        if (key := _key(override)) not in PREPARED_BY:
-            raise UserError(
-                f"--set {override}: '{key}' is of a training, and changes nothing here", allowed=", ".join(PREPARED_BY)
-            )
-    preprocessing = replace(
-        own,
-        resize=recipe.eval.resize,
-        crop=recipe.eval.crop,
-        squash=own.squash and not any(_key(override) == "eval.resize" for override in overrides),
-        range=recipe.data.range,
-        background=recipe.data.background,
-        bands=recipe.data.bands,
-        pooling=own.pooling if recipe.model.pooling == "default" else recipe.model.pooling,
-    )
+    preprocessing = prepared_otherwise(own, overrides, beside=beside)
     if (pooling := preprocessing.pooling) != own.pooling:
         anew, backbone = subject.untrained, pooled_otherwise(subject.backbone, pooling).eval()
         untrained = None if anew is None else lambda **others: pooled_otherwise(anew(**others), pooling)
@@ -176,10 +154,6 @@ def _shown_otherwise(subject: Subject, overrides: Sequence[str]) -> Subject:
         error.next = f"--set eval.resize={own.resize} --set eval.crop={own.crop}"
         raise
     return replace(subject, preprocessing=preprocessing)
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0].strip()
 
 
 def of_run(run: FinishedRun, images: Callable[[Recipe], str] | None = None) -> Subject:
@@ -206,7 +180,7 @@ def _of_export(path: Path, model: ExportedModel, kind: str) -> Subject:
     untrained = partial(_built_anew, model.architecture, model.preprocessing, model.stem, model.timm_args)
     backbone = model.backbone.float().eval()
     name = path.resolve().name if path.is_dir() else path.stem  # resnet50.a1_in1k, a folder, has no suffix
-    return Subject(name, kind, backbone, model.preprocessing, _folder(name), untrained, metadata=metadata)
+    return Subject(name, kind, backbone, model.preprocessing, folder_of(name), untrained, metadata=metadata)
 
 
 def _of_state_dict(path: Path) -> Subject | None:
@@ -231,7 +205,7 @@ def _of_state_dict(path: Path) -> Subject | None:
         "state dict",
         backbone.eval(),
         preprocessing,
-        _folder(path.stem),
+        folder_of(path.stem),
         partial(_built_anew, network.architecture, preprocessing, "default", {}),
         metadata={"weights_file": str(path), "architecture": network.architecture},
         notes=(
@@ -260,7 +234,7 @@ def _of_timm(name: str) -> Subject:
         "timm" if tag else "random",
         backbone.eval(),
         preprocessing := Preprocessing.of_timm(config),
-        _folder(name),
+        folder_of(name),
         partial(anew, preprocessing, "default", {}),
         metadata={"timm": name, "weights": tag or "random"},
         notes=(*notes, *unlike_timm(config)),
@@ -284,7 +258,8 @@ def _built_anew_as_on_the_hub(
     return model
 
 
-def _folder(name: str) -> Path:
+def folder_of(name: str) -> Path:
+    """Where results go of what is no run."""
     return rundir.runs_home() / "probes" / _plain(name)
 
 

@@ -18,11 +18,14 @@ from barlowctl import shell
 from barlowctl.channels import MOST_CHANNELS
 from barlowctl.errors import UserError
 from barlowctl.recipe import catalog
+from barlowctl.recipe.evaluation import Eval
+from barlowctl.recipe.images import Data
 from barlowctl.recipe.initial import for_channels
+from barlowctl.recipe.network import Model
 from barlowctl.recipe.objectives import DEFAULT
 from barlowctl.recipe.problems import Origin
 from barlowctl.recipe.refused import value_of
-from barlowctl.recipe.schema import Measuring, Recipe
+from barlowctl.recipe.schema import Recipe
 from barlowctl.recipe.section import Section
 from barlowctl.recipe.text import read_text
 from barlowctl.recipe.validation import validated
@@ -33,6 +36,15 @@ S = TypeVar("S", bound=Section)
 NETWORK = ("model.backbone", "model.stem", "model.backbone_args")
 """Keys that say which backbone is trained: one of them that is named takes the place of the weights' own."""
 STATISTICS = ("views.mean", "views.std")
+
+
+class Measuring(Section):
+    """The sections of a recipe that say how images are shown to a network: what is changed where one is measured."""
+
+    data: Data
+    views: Views
+    eval: Eval
+    model: Model
 
 
 def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -68,7 +80,7 @@ def parse(text: str, overrides: Sequence[str] = (), *, origin: Origin | None = N
 
 
 def measuring(values: dict[str, Any], overrides: Sequence[str]) -> Measuring:
-    """How images are shown to a network: values of its three sections with `key=value` overrides. See `load`."""
+    """How images are shown to a network: values of its four sections with `key=value` overrides. See `load`."""
     values = {**values, "data": {"dataset": "", **values["data"]}}
     return _overridden(Measuring, values, overrides, Origin("how images are shown", "", typed=True))
 

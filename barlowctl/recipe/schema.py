@@ -221,14 +221,6 @@ class Train(Section):
         return self
 
 
-class Measuring(Section):
-    """The sections of a recipe that say how images are shown to a network: what is changed where one is measured."""
-
-    data: Data
-    eval: Eval
-    model: Model
-
-
 class Recipe(Section):
     """A complete run."""
 

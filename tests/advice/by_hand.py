@@ -163,6 +163,9 @@ REASONS = {
     "name one of them": PYTHON,
     "torch.as_tensor(embeddings) of an array": PYTHON,
     "without recipe, overrides and init": PYTHON,
+    "open it again with them": PYTHON,
+    "leave it out of baselines": PYTHON,
+    "safetensors.torch.save_file(model.state_dict(), 'mine.safetensors'), then init='mine.safetensors'": PYTHON,
     "lower train.warmup_epochs or raise train.epochs": CHOICE,
     "lower optimizer.lr or raise train.warmup_epochs and start anew; with train.precision fp16 try bf16 or fp32; "
     f"`barlowctl data preview` shows whether the images are sound; before it: {VALUE}/metrics.jsonl": CHOICE,

@@ -108,7 +108,7 @@ def test_a_backbone_must_give_features(recipe: Path) -> None:
         barlowctl.build_method(recipe, backbone=nn.Conv2d(1, 4, 3))
     with pytest.raises(barlowctl.UserError, match=r"does not take images of shape \(2, 1, 16, 16\)"):
         barlowctl.build_method(recipe, backbone=nn.Conv2d(3, 4, 3))
-    with pytest.raises(barlowctl.UserError, match="a classifier of 1000 classes"):
+    with pytest.raises(barlowctl.UserError, match="a classifier of 1,000 classes"):
         barlowctl.build_method(recipe, backbone=timm.create_model("resnet10t", in_chans=1))
     assert barlowctl.build_method(recipe, backbone=timm.create_model("resnet10t", in_chans=1, num_classes=0))
 

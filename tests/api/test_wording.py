@@ -200,6 +200,6 @@ def test_images_whose_range_is_not_known_are_answered_with_an_argument(tmp_path:
 
 
 def test_what_was_set_when_a_network_was_opened_is_not_advised_for_the_call() -> None:
-    assert advice("--set data.range=0:1", "a b") == "barlowctl.open_network('a b', overrides={'data.range': '0:1'})"
+    assert advice("--set data.range=0:1", "'a b'") == "barlowctl.open_network('a b', overrides={'data.range': '0:1'})"
     assert advice("--set epochs=3", "a") == "overrides={'epochs': 3}"
     assert advice("--on-unreadable skip", "a") == "on_unreadable='skip'"

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from timm.models import _registry
@@ -69,10 +70,13 @@ def weights(namespace: dict[str, Any]) -> dict[str, torch.Tensor]:
 @pytest.mark.usefixtures("place")
 def test_every_block_runs(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     namespaces = [run_block(block) for block in blocks(checkout) if library_of(block) is None]
-    first, looking, left, network, of_loss, own, method = namespaces
+    first, in_hand, looking, left, network, of_loss, own, method = namespaces
     assert 0 < first["probed"].knn <= 100
     assert first["embeddings"].features.shape == (1400, 32)
     assert Path("my-model/model.safetensors").is_file()
+    assert np.asarray(in_hand["features"]).shape == (1400, 512)
+    assert in_hand["network"].notes == ("its classifier of 1,000 classes is left out",)
+    assert (in_hand["probed"].values["kind"], in_hand["probed"].file.parent.name) == ("module", "resnet")
     assert "after epoch 1" in capsys.readouterr().out
     assert looking["run"].finished
     assert left["run"].finished
