@@ -24,6 +24,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 ROOT: Any = app.commands()
 PROGRAMS = {
     "barlowctl",
+    "gunzip",
     "pip",
     "python",
     "torchrun",

@@ -105,7 +105,7 @@ def pack(
         typer.Option(
             "--image-column",
             metavar="NAME",
-            help="Of Parquet files; inside a struct: sample.image.",
+            help="Of Parquet files; inside a struct: sample.image. Of HDF5 files and .npz: an array.",
             rich_help_panel=options.IMAGES,
         ),
     ] = None,
@@ -114,7 +114,7 @@ def pack(
         typer.Option(
             "--label-column",
             metavar="NAME",
-            help="Of Parquet files; none: without labels.",
+            help="Of Parquet files, HDF5 files and .npz; none: without labels.",
             rich_help_panel=options.IMAGES,
         ),
     ] = None,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from barlowctl.data.images import formats
+from barlowctl.data.images import formats, readers
 from barlowctl.data.images.deep import Deep
 from barlowctl.data.images.limits import check_size
 from barlowctl.data.images.parts import Parts
@@ -32,7 +32,7 @@ def read(data: bytes) -> Parts | None:
     """
     if formats.by_content(data[: formats.HEAD]) is not formats.DICOM:
         return None
-    if not formats.has_pydicom():
+    if not readers.has_pydicom():
         raise Unreadable(formats.why_unreadable(data))
     from pydicom import dcmread
 

@@ -5,18 +5,14 @@ Magic numbers are from the formats' own documents; of files in boxes (ISO/IEC 14
 
 from __future__ import annotations
 
-import functools
-import logging
 import re
 from dataclasses import dataclass
-from typing import Literal
 
-from barlowctl.packages import installation_of
+from barlowctl.data.images import readers
+from barlowctl.data.images.readers import Reader
 
 HEAD = 352
 """Bytes of a file that `by_content` looks at; NIfTI has its mark at 344."""
-
-Reader = Literal["", "avif", "dicom", "heif", "jpg_2000", "none"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +52,9 @@ PACKED = Format("packed .beton files")
 NUMPY = Format("NumPy arrays", advice="read from a folder without other images, or as a file that is named")
 NUMPY_ARCHIVE = Format("archives of NumPy arrays", advice="each is read as a file that is named")
 _ARRAYS = "save their images as PNG (of more than three bands: as .npy or TIFF) to have them read"
-ARRAYS = Format("files of arrays (HDF5, MATLAB, TFRecord, LMDB)", advice=_ARRAYS)
+HDF5 = Format("HDF5 files", advice="read from a folder without image files, or as a file that is named")
+HDF5_COMPRESSED = Format("compressed HDF5 files", advice="unpack one with: gunzip FILE.h5.gz")
+ARRAYS = Format("files of arrays (MATLAB, TFRecord, LMDB)", advice=_ARRAYS)
 DOCUMENT = Format("other files")
 LEFTOVER = Format("backup copies and unfinished downloads")
 
@@ -82,7 +80,9 @@ _ENDINGS: dict[Format, str] = {
     PACKED: "beton",
     NUMPY: "npy",
     NUMPY_ARCHIVE: "npz",
-    ARRAYS: "h5 hdf5 mat tfrecord tfrecords mdb lmdb rec",
+    HDF5: "h5 hdf5 he5",
+    HDF5_COMPRESSED: "h5.gz hdf5.gz",
+    ARRAYS: "mat tfrecord tfrecords mdb lmdb rec",
     LEFTOVER: "bak orig old tmp temp part partial crdownload download swp aria2",
 }
 _BY_ENDING = {ending: kind for kind, endings in _ENDINGS.items() for ending in endings.split()}
@@ -142,7 +142,7 @@ _MAGIC: tuple[tuple[int, bytes, Format], ...] = (
     (257, b"ustar", ARCHIVE),
     (0, b"PAR1", ARCHIVE),
     (0, b"\x93NUMPY", NUMPY),
-    (0, b"\x89HDF\r\n\x1a\n", ARRAYS),
+    (0, b"\x89HDF\r\n\x1a\n", HDF5),
 )
 _PORTABLE = re.compile(rb"P[1-6][ \t\r\n]+[0-9#]")  # PBM, PGM, PPM
 _BRANDS = {
@@ -207,30 +207,13 @@ def by_content(head: bytes) -> Format | None:
 
 
 def readable(file_format: Format) -> bool:
-    """Whether images of a kind can be read here: with Pillow, what it was built with, pillow-heif, and pydicom."""
-    if file_format.reader in ("", "none"):
-        return file_format.reader == ""
-    if file_format.reader == "heif":
-        return register_heif()
-    if file_format.reader == "dicom":
-        return has_pydicom()
-    return _pillow_has(file_format.reader)
-
-
-@functools.cache
-def _pillow_has(codec: str) -> bool:
-    from PIL import features
-
-    return bool(features.check(codec))
+    """Whether images of a kind can be read here."""
+    return file_format.reader == "" or (file_format.reader != "none" and readers.is_there(file_format.reader))
 
 
 def installation(file_format: Format) -> str | None:
     """The command that brings a kind's reader; None where there is none."""
-    if file_format.reader == "heif":
-        return installation_of("pillow_heif", "heif")
-    if file_format.reader == "dicom":
-        return installation_of("pydicom", "dicom")
-    return "pip install --upgrade 'pillow>=11.3'" if file_format.reader in ("avif", "jpg_2000") else None
+    return readers.installation(file_format.reader)
 
 
 def next_step(file_format: Format) -> str | None:
@@ -242,28 +225,6 @@ def advice(file_format: Format) -> str:
     """What to do to have files of a kind read that are not, in words."""
     command = installation(file_format)
     return f"to read them: {command}" if command else file_format.advice
-
-
-@functools.cache
-def register_heif() -> bool:
-    """Have Pillow open HEIC by pillow-heif (github.com/bigcat88/pillow_heif); whether it is there."""
-    try:
-        from pillow_heif import register_heif_opener  # type: ignore[import-not-found, import-untyped, unused-ignore]
-    except Exception:  # it is not there, or does not work
-        return False
-    register_heif_opener()
-    return True
-
-
-@functools.cache
-def has_pydicom() -> bool:
-    """Whether pydicom (github.com/pydicom/pydicom) is there; its log goes nowhere."""
-    try:
-        import pydicom  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: F401
-    except Exception:  # it is not there, or does not work
-        return False
-    logging.getLogger("pydicom").addHandler(logging.NullHandler())
-    return True
 
 
 def kind_of_other(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from barlowctl.data.images import formats, jpeg, png, tiff
+from barlowctl.data.images import formats, jpeg, png, readers, tiff
 from barlowctl.data.images.deep import Deep
 from barlowctl.data.images.limits import check_size
 from barlowctl.data.images.parts import DAMAGED, Parts, turned
@@ -54,7 +54,7 @@ def open_image(data: bytes) -> Any:
     if formats.by_content(data[: formats.HEAD]) is formats.DRAWING:  # Pillow would start Ghostscript for EPS
         raise Unreadable(formats.why_unreadable(data))
     if formats.by_content(data[: formats.HEAD]) is formats.HEIC:
-        formats.register_heif()
+        readers.register_heif()
     try:
         return image.open(io.BytesIO(data))
     except UnidentifiedImageError as error:

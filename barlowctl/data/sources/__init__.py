@@ -10,6 +10,7 @@ from pathlib import Path
 from barlowctl.data.sources.array_sources import open_cifar, open_idx, open_stl10
 from barlowctl.data.sources.file_source import open_file
 from barlowctl.data.sources.folder_source import choose_layout, report_beside_archives, report_beside_arrays
+from barlowctl.data.sources.hdf5_images import hdf5_files_in, open_hdf5_folder
 from barlowctl.data.sources.hold_out import part
 from barlowctl.data.sources.image_folder import UNDERSTOOD, ImageFolder, has_split_folders, split_by_table, split_folder
 from barlowctl.data.sources.numpy_folder import NumpyFolder, has_arrays
@@ -20,14 +21,14 @@ from barlowctl.data.sources.picture import Source
 from barlowctl.data.sources.read_options import NO_OPTIONS, ReadOptions
 from barlowctl.data.sources.shard_folders import find_shard_folder
 from barlowctl.data.sources.tar_shards import open_tar_shards, tar_files
-from barlowctl.data.tree.scan import has_images
+from barlowctl.data.tree.scan import Scan, has_images
 from barlowctl.data.tree.splits import SPLITS
 from barlowctl.errors import UserError, instead
 
 __all__ = ["SPLITS", "has_images", "has_split_folders", "open_source", "other_splits", "split_by_table", "split_folder"]
 
 # Where torchvision's downloads put things below the folder that one names.
-_INSIDE = ("raw", "FashionMNIST/raw", "MNIST/raw", "cifar-10-batches-py", "cifar-100-python", "stl10_binary")
+_INSIDE = ("raw", "FashionMNIST/raw", "MNIST/raw", "cifar-10-batches-py", "cifar-100-python", "stl10_binary", "pcam")
 _IMAGES_INSIDE = ("imagenette2", "imagenette2-320", "imagenette2-160")
 
 
@@ -91,12 +92,25 @@ def _open_folder(path: Path, split: str, options: ReadOptions) -> Source:
         report_beside_archives(path, shards.place, opened)
     elif not has_images(path) and has_arrays(path):
         opened = NumpyFolder(path, split, options.class_folders)
+    elif (files := _of_hdf5(path, split, options)) is not None:
+        opened = files
     else:
         inside = [path / name for name in _IMAGES_INSIDE if (path / name).is_dir()]
         opened = ImageFolder(inside[0] if inside else path, split, options.class_folders)
     if layout.note:
         opened.scan_report.note(layout.note)
     return opened
+
+
+def _of_hdf5(path: Path, split: str, options: ReadOptions) -> Source | None:
+    """The HDF5 files in a folder without image files: beside these they are features or weights."""
+    if has_images(path):
+        return None
+    for folder in _candidates(path):
+        if (opened := open_hdf5_folder(folder, split, options)) is not None:
+            Scan(folder, opened.scan_report).images(but=[file.name for file in hdf5_files_in(folder)])
+            return opened
+    return None
 
 
 def _candidates(path: Path) -> list[Path]:

@@ -18,7 +18,8 @@ from barlowctl.data.sources.damage import DAMAGED
 from barlowctl.data.tree.regular import open_regular
 
 Kind = Literal[
-    "tar", "compressed tar", "zip", "numpy archive", "numpy array", "parquet", "idx", "packed", "image", "text", "other"
+    "tar", "compressed tar", "zip", "numpy archive", "numpy array", "parquet", "idx", "hdf5",
+    "compressed hdf5", "packed", "image", "text", "other"
 ]  # fmt: skip
 
 HEAD = 4096
@@ -64,6 +65,8 @@ def _by_start(head: bytes) -> Kind | None:
     if head.startswith(_PACKED) and (pages := int.from_bytes(head[4:8], "little")) and not pages & (pages - 1):
         return "packed"
     image = formats.by_content(head[: formats.HEAD])
+    if image is formats.HDF5:
+        return "hdf5"
     if image is formats.NUMPY:
         return "numpy array"
     if image is not None and formats.readable(image):
@@ -83,6 +86,8 @@ def _inside(file: BinaryIO, head: bytes) -> Kind | None:
                 return None
             if start.startswith(IDX_START):
                 return "idx"
+            if formats.by_content(start) is formats.HDF5 and str(file.name).endswith(".gz"):  # as gunzip takes it
+                return "compressed hdf5"
             return "compressed tar" if _is_tar(start) else None
     return None
 

@@ -8,6 +8,7 @@ from barlowctl import shell
 from barlowctl.data.images import formats
 from barlowctl.data.sources.array_sources import open_idx
 from barlowctl.data.sources.file_kind import BY_ENDING, Kind, kind_of
+from barlowctl.data.sources.hdf5_images import open_hdf5
 from barlowctl.data.sources.image_file import ImageFile
 from barlowctl.data.sources.image_folder import UNDERSTOOD
 from barlowctl.data.sources.numpy_images import open_archive, open_array
@@ -60,11 +61,19 @@ def _open_as(kind: Kind, path: Path, split: str, options: ReadOptions) -> Source
                 next=shell.line("tar", "xf", path),
             )
         case "numpy archive":
-            return open_archive(path, split) or ZipFolder(path, split, options.class_folders)
+            return open_archive(path, split, options) or ZipFolder(path, split, options.class_folders)
         case "numpy array":
             return open_array(path, split) or ImageFile(path, split)
+        case "hdf5":
+            return open_hdf5(path, split, options)
         case "packed":
             raise UserError(f"{path} is packed already", next=shell.line("barlowctl", "data", "info", path))
+        case "compressed hdf5":
+            raise UserError(
+                f"{path} is a compressed HDF5 file, which cannot be read in parts",
+                allowed="the file that is in it",
+                next=shell.line("gunzip", path),
+            )
         case _:
             content = formats.by_content(read_head(path))
             what = "is empty" if path.stat().st_size == 0 else "is a file of no known kind"

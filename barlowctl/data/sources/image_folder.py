@@ -27,7 +27,7 @@ from barlowctl.errors import UserError
 UNDERSTOOD = (
     "a folder of images (with class folders or without, or with train/ and val/ folders), IDX files "
     "(MNIST, Fashion-MNIST; .gz or not), CIFAR-10/100 python batches, STL-10 binaries, tar shards (WebDataset), "
-    "Parquet files with images, a zip file of images, NumPy arrays (.npz, .npy), a text file of paths"
+    "Parquet files with images, a zip file of images, NumPy arrays (.npz, .npy), HDF5 files, a text file of paths"
 )
 
 

@@ -7,8 +7,6 @@ read whole.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,31 +16,13 @@ from numpy.lib import format as npy
 from barlowctl import memory, shell
 from barlowctl.data.names import packed_as
 from barlowctl.data.sources.damage import DAMAGED
+from barlowctl.data.sources.stored_array import StoredArray
 from barlowctl.data.tree.regular import open_regular
 from barlowctl.errors import UserError
 
 _ENDING = ".npy"
 _LOCAL_HEADER = 30  # bytes of a member's own header in a zip file, before its name (APPNOTE.TXT, 4.3.7)
 _SHARE = 0.8  # of the memory that is free, which an array may take
-
-
-@dataclass(frozen=True)
-class StoredArray:
-    """An array that was not read yet.
-
-    name: without its ending.    shape, dtype: as its header says.    file: that it lies in.
-    read: its values; raises UserError where it is damaged, or too large for the memory.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    file: Path
-    read: Callable[[], np.ndarray]
-
-    def renamed(self, name: str) -> StoredArray:
-        """The same under another name."""
-        return replace(self, name=name)
 
 
 def in_archive(path: Path) -> list[StoredArray]:

@@ -20,7 +20,8 @@ class ReadOptions:
 
     layout: of a folder that has both: its images, or the tar or Parquet files in it.
     member: which image of each sample in tar files, by its ending ("jpg", "seg.png"); "all": every one.
-    image_column, label_column: of Parquet files; a column in a struct is written with a dot; labels "none": without.
+    image_column, label_column: of Parquet files; a column in a struct is written with a dot; labels "none": without. Of
+        HDF5 files and NumPy's archives the names of arrays.
     class_folders: which folders are classes: the outermost, or those that images lie in directly.
     hold_out: percentage of each class that is the test split of images that have none; see `hold_out`.
     groups: a regular expression: images whose names have the same match are held out, or trained on, together.
@@ -66,7 +67,8 @@ class ReadOptions:
                 flag = f"--{field.name.replace('_', '-')}"
                 raise UserError(
                     f"{flag} is '{value}', but {source.path} is read as {source.kind}",
-                    allowed="--member with tar files; --image-column and --label-column with Parquet files; "
+                    allowed="--member with tar files; --image-column and --label-column with Parquet and HDF5 "
+                    "files and NumPy's archives; "
                     "--class-folders with images in folders",
                     next=f"without {flag}",
                 )

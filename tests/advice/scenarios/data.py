@@ -253,6 +253,38 @@ def arrays_beyond_memory(patch: Patch) -> None:
     patch.setattr(memory, "available", lambda: 1000)
 
 
+def hdf5(**arrays: object) -> Callable[[Patch], None]:
+    """`all.h5` with arrays."""
+
+    def prepare(patch: Patch) -> None:
+        import h5py
+
+        with h5py.File("all.h5", "w") as file:
+            for name, values in arrays.items():
+                file[name] = values
+
+    return prepare
+
+
+def two_of_labels(patch: Patch) -> None:
+    """`x.h5`, and a file of labels beside it that has two arrays of them."""
+    import h5py
+
+    with h5py.File("x.h5", "w") as file:
+        file["x"] = SQUARES
+    with h5py.File("y.h5", "w") as file:
+        file["y"], file["target"] = np.arange(8), np.arange(8)
+
+
+def compressed_hdf5(patch: Patch) -> None:
+    import gzip
+
+    hdf5(images=SQUARES)(patch)
+    Path("all.h5.gz").write_bytes(gzip.compress(Path("all.h5").read_bytes()))
+    Path("all.h5").unlink()
+
+
+SQUARES = np.arange(8 * 12 * 12, dtype=np.uint8).reshape(8, 12, 12)
 PACK = ["data", "pack"]
 EMBED = ["embed", "runs/done", "--out", "f.npz", "--data"]
 PREVIEW = ["data", "preview", "--recipe", "quickstart", "--out", "v.png", "--data"]
@@ -339,6 +371,17 @@ SCENARIOS = {
     "test images as IDX": Scenario([*PACK, "mnist", "./new.beton", "--split", "test"], idx("train")),
     "split of CIFAR": Scenario([*PACK, "cifar", "./new.beton", "--split", "unlabelled"], cifar),
     "no such member": Scenario([*PACK, "pairs.tar", "./new.beton", "--member", "rgbb.png"], of_two_members),
+    "several arrays of images": Scenario([*PACK, "all.h5", "./new.beton"], hdf5(optical=SQUARES, infrared=SQUARES)),
+    "two arrays called images": Scenario([*PACK, "all.h5", "./new.beton"], hdf5(images=SQUARES, x=SQUARES)),
+    "two arrays called labels": Scenario(
+        [*PACK, "all.h5", "./new.beton"], hdf5(x=SQUARES, y=np.arange(8), target=np.arange(8))
+    ),
+    "two arrays of labels beside": Scenario([*PACK, "x.h5", "./new.beton"], two_of_labels),
+    "no such array": Scenario([*PACK, "all.h5", "./new.beton", "--image-column", "image"], hdf5(images=SQUARES)),
+    "no such array of labels": Scenario(
+        [*PACK, "all.h5", "./new.beton", "--label-column", "kinds"], hdf5(images=SQUARES, kind=np.arange(8))
+    ),
+    "compressed HDF5": Scenario([*PACK, "all.h5.gz", "./new.beton"], compressed_hdf5),
     "split of arrays": Scenario([*PACK, "arrays/all.npz", "./new.beton", "--split", "unlabelled"], arrays()),
     "arrays beyond the memory": Scenario([*PACK, "arrays/all.npz", "./new.beton"], arrays_beyond_memory),
     "arrays in a folder": Scenario([*PACK, "arrays", "./new.beton"], arrays()),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from barlowctl.cli.app import run as barlowctl
-from barlowctl.data.images import formats, tiff
+from barlowctl.data.images import formats, readers, tiff
 from barlowctl.data.images.conversion import Choices, Conversion
 from barlowctl.data.images.dicom import why_not_decoded
 from barlowctl.data.images.pixels import decode_picture
@@ -265,7 +265,7 @@ def test_every_decoder_says_why_and_what_brings_another() -> None:
 
 
 def test_without_pydicom_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "has_pydicom", lambda: False)
+    monkeypatch.setattr(readers, "has_pydicom", lambda: False)
     with pytest.raises(Unreadable, match=r"DICOM images; to read them: pip install 'barlowctl\[dicom\]'"):
         decode_picture(dicom(RAMP.astype(np.uint8)))
 

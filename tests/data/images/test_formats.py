@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from barlowctl.data.images import formats
+from barlowctl.data.images import formats, readers
 from barlowctl.data.images.pixels import decode_picture
 from barlowctl.data.images.unreadable import Unreadable
 
@@ -152,6 +152,6 @@ def test_why_a_file_is_no_image(data, reason):
 
 
 def test_heic_without_pillow_heif_names_what_to_install(monkeypatch):
-    monkeypatch.setattr(formats, "register_heif", lambda: False)
+    monkeypatch.setattr(readers, "register_heif", lambda: False)
     with pytest.raises(Unreadable, match=r"HEIC images; to read them: pip install 'barlowctl\[heif\]'"):
         decode_picture(box(b"heic", b"mif1"))
