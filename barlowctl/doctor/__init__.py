@@ -44,6 +44,7 @@ def checks(*, data_home: Path, runs: Path) -> list[Check]:
         ("wandb", lambda: software.check_optional("wandb", "logs to Weights & Biases")),
         ("pillow-heif", lambda: software.check_optional("pillow-heif", "reads HEIC photos", "pillow_heif", "heif")),
         ("pydicom", lambda: software.check_optional("pydicom", "reads DICOM scans", extra="dicom")),
+        ("astropy", lambda: software.check_optional("astropy", "reads FITS images", extra="fits")),
         ("h5py", lambda: software.check_optional("h5py", "reads HDF5 files", extra="hdf5")),
     ]
     return [_guarded(name, check) for name, check in planned]

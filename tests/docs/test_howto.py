@@ -10,10 +10,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
 import torch
+from astropy.io import fits
 from PIL import Image
 
 from barlowctl.cli import pretrain_ranks
@@ -41,6 +43,8 @@ ADDED = {
     ],
     "data preview": sets("views.size=16"),
     "probe --data land-cover": sets("eval.resize=16", "eval.crop=16"),
+    "probe --data pcam": sets("eval.resize=16", "eval.crop=16"),
+    "probe --data galaxies": sets("eval.resize=16", "eval.crop=16"),
     "probe --data cells": sets("eval.resize=16", "eval.crop=16"),
     "probe --data cases": sets("eval.resize=16", "eval.crop=16"),
     "probe": sets("eval.resize=16", "eval.crop=16", "epochs=1", "batch_size=4"),
@@ -105,6 +109,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for channel, level in enumerate((3000, 300, 400, 200), 1):
             plane = random.normal(level, level / 8, (20, 24)).clip(0, 4095).astype(np.uint16)
             tifffile.imwrite(folder / f"Field{number // 4}_ch{channel}.tif", plane)
+    science(random)
     Path("bands").mkdir()
     for band in range(1, 14):
         tifffile.imwrite(f"bands/T32_7_B{band:02}.tif", np.full((20, 24), 100 * band, np.uint16))
@@ -117,6 +122,33 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     export(published, tmp_path / "published.safetensors", "timm")
     return home
+
+
+def science(random: np.random.Generator) -> None:
+    """PatchCamelyon's and Galaxy10's files, tiles of slides, cutouts of five bands with a table of labels."""
+    for name, count in (("train", 32), ("valid", 8), ("test", 8)):
+        stem = f"pcam/camelyonpatch_level_2_split_{name}"
+        Path("pcam").mkdir(exist_ok=True)
+        for part, values in (
+            ("x", random.integers(0, 256, (count, 24, 24, 3), np.uint8)),
+            ("y", random.integers(0, 2, (count, 1, 1, 1), np.uint8)),
+        ):
+            with h5py.File(f"{stem}_{part}.h5", "w") as file:
+                file[part] = values
+    with h5py.File("Galaxy10_DECals.h5", "w") as file:
+        file["images"], file["ans"] = random.integers(0, 256, (40, 24, 24, 3), np.uint8), np.arange(40) % 4
+    Path("slides").mkdir()
+    for patient in range(8):
+        with h5py.File(f"slides/patient_{patient:03}_slide_1.h5", "w") as file:
+            file["imgs"] = random.integers(0, 256, (4, 24, 24, 3), np.uint8)
+            file["label"] = np.arange(4) % 2
+    Path("cutouts").mkdir()
+    rows = ["file_name,label"]
+    for number in range(32):
+        values = random.normal(0, 1, (5, 24, 24)).astype(np.float32) ** 3
+        fits.writeto(f"cutouts/{number}.fits" + ".gz" * (number % 2), values)
+        rows.append(f"{number}.fits,{'ab'[number % 4 // 2]}")
+    Path("cutouts/labels.csv").write_text("\n".join(rows))
 
 
 def typed(words: list[str], home: Path) -> list[str]:
@@ -162,6 +194,7 @@ def test_every_line_of_a_page(page: Path, home: Path, monkeypatch: pytest.Monkey
     assert count > 4
     made = {"photos": {"views.png", "map.html", "nearest.png", "my-model"}, "satellite": {"views.png", "land.html"}}
     made["microscopy"] = {"views.png", "cells.html", "cells.parquet", "my-cells"}
+    made["hdf5-fits"] = {"pcam.png", "galaxies.parquet", "my-galaxies"}
     assert made.get(page.stem, set()) <= set(os.listdir())
     assert page.stem != "photos" or "1.0000 0.png 1.png" in output + capsys.readouterr().out
 

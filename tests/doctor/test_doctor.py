@@ -22,7 +22,7 @@ def test_every_check_of_this_machine_is_well_formed(tmp_path: Path) -> None:
     assert [check.name for check in checks] == [
         "system", "python", "torch", "torchvision", "cuda", "bf16", "timm", "loader", "jpeg", "numba",
         "numba cache", "compiler", "compiled code", "cores", "memory", "data home", "runs", "tensorboard", "wandb",
-        "pillow-heif", "pydicom", "h5py",
+        "pillow-heif", "pydicom", "astropy", "h5py",
     ]  # fmt: skip
     for check in checks:
         assert check.value

@@ -42,7 +42,7 @@ DICOM = Format("DICOM images", "dicom")
 NIFTI = Format("NIfTI volumes", advice="save their slices as PNG to have them read")
 JPEG_XL = Format("JPEG XL images", advice="convert one with: djxl FILE.jxl FILE.png")
 OPEN_EXR = Format("OpenEXR and HDR images", advice=_EXPORT)
-FITS = Format("FITS images", advice=_EXPORT)
+FITS = Format("FITS images", "fits")
 SLIDE = Format("microscope slides", advice="save their tiles as PNG, JPEG or TIFF to have them read")
 MICROSCOPE = Format("microscope files", advice="convert one with: bfconvert FILE FILE.ome.tif (Bio-Formats)")
 ICON = Format("icons")
@@ -71,7 +71,7 @@ _ENDINGS: dict[Format, str] = {
     NIFTI: "nii nii.gz mgz nrrd mha mhd",
     JPEG_XL: "jxl",
     OPEN_EXR: "exr hdr",
-    FITS: "fits fit fts",
+    FITS: "fits fit fts fits.gz fit.gz fts.gz fits.fz fit.fz",
     SLIDE: "svs ndpi mrxs scn vms vmu bif",
     MICROSCOPE: "czi lif lof nd2 vsi lsm oib oif oir ims stk zvi flex",
     ICON: "ico icns cur ani",
@@ -204,6 +204,11 @@ def by_content(head: bytes) -> Format | None:
     if b"<svg" in head[:HEAD] and head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         return DRAWING
     return None
+
+
+def is_fits(head: bytes) -> bool:
+    """Whether the first bytes are those of a FITS file."""
+    return by_content(head) is FITS
 
 
 def readable(file_format: Format) -> bool:

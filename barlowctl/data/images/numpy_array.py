@@ -49,7 +49,18 @@ def _picture(values: np.ndarray, bands: tuple[int, ...]) -> Parts:
         raise Unreadable(f"{described}; an image is height x width, or with its bands as the first or the last axis")
     if values.ndim == 3 and not bands_of(values.shape):
         raise Unreadable(f"{described}: bands are the shorter of the first and the last axis, and these are as long")
-    values = bands_last(values)
+    return picture(bands_last(values), bands, described)
+
+
+def picture(values: np.ndarray, bands: tuple[int, ...], described: str) -> Parts:
+    """Numbers of any type as an image.
+
+    Args:
+        values: (H, W) or (H, W, C).    bands: as of `read`.    described: what they are, for messages.
+
+    Raises:
+        Unreadable: as `read`.
+    """
     count = 1 if values.ndim == 2 else values.shape[2]
     check_bytes(values.shape[1], values.shape[0], count, values.dtype.itemsize)
     chosen, notes = _chosen(count, bands, described)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from barlowctl.amounts import counted
-from barlowctl.data.images import dicom, jpeg, netpbm, numpy_array, pillow_reader, tiff, transparency
+from barlowctl.data.images import dicom, fits, jpeg, netpbm, numpy_array, pillow_reader, tiff, transparency
 from barlowctl.data.images.conversion import Conversion
 from barlowctl.data.images.deep import Deep
 from barlowctl.data.images.limits import check_size
@@ -67,6 +67,8 @@ def read_parts(data: bytes, bands: tuple[int, ...] = ()) -> Parts:
             return picture
         if (array := numpy_array.read(data, bands)) is not None:
             return array
+        if (exposure := fits.read(data, bands)) is not None:
+            return exposure
         if (page := tiff.read(data, bands)) is not None:
             values, alpha, orientation = page.values, page.alpha, page.orientation
             return Parts(

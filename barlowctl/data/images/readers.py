@@ -8,7 +8,7 @@ from typing import Literal
 
 from barlowctl.packages import installation_of
 
-Reader = Literal["", "avif", "dicom", "heif", "jpg_2000", "none"]
+Reader = Literal["", "avif", "dicom", "fits", "heif", "jpg_2000", "none"]
 """Of a kind: "" is Pillow always, "none" nothing."""
 
 
@@ -18,6 +18,8 @@ def is_there(reader: Reader) -> bool:
         return register_heif()
     if reader == "dicom":
         return has_pydicom()
+    if reader == "fits":
+        return has_astropy()
     return _pillow_has(reader)
 
 
@@ -27,6 +29,8 @@ def installation(reader: Reader) -> str | None:
         return installation_of("pillow_heif", "heif")
     if reader == "dicom":
         return installation_of("pydicom", "dicom")
+    if reader == "fits":
+        return installation_of("astropy", "fits")
     return "pip install --upgrade 'pillow>=11.3'" if reader in ("avif", "jpg_2000") else None
 
 
@@ -56,4 +60,14 @@ def has_pydicom() -> bool:
     except Exception:  # it is not there, or does not work
         return False
     logging.getLogger("pydicom").addHandler(logging.NullHandler())
+    return True
+
+
+@functools.cache
+def has_astropy() -> bool:
+    """Whether astropy (github.com/astropy/astropy) is there."""
+    try:
+        import astropy.io.fits  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: F401
+    except Exception:  # it is not there, or does not work
+        return False
     return True

@@ -88,6 +88,8 @@ def _inside(file: BinaryIO, head: bytes) -> Kind | None:
                 return "idx"
             if formats.by_content(start) is formats.HDF5 and str(file.name).endswith(".gz"):  # as gunzip takes it
                 return "compressed hdf5"
+            if formats.by_content(start) is formats.FITS and formats.readable(formats.FITS):
+                return "image"
             return "compressed tar" if _is_tar(start) else None
     return None
 
