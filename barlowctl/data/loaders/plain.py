@@ -16,6 +16,7 @@ from typing import Any, Protocol, Unpack
 import numpy as np
 import torch
 
+from barlowctl import shell
 from barlowctl.cores import usable_cores
 from barlowctl.data.images.brightness import describe_looks
 from barlowctl.data.images.conversion import Conversion
@@ -24,7 +25,7 @@ from barlowctl.data.images.unreadable import Problem, Unreadable, UnreadableImag
 from barlowctl.data.loaders.base import SUBSTITUTES, OnUnreadable, ViewLoader, check_common
 from barlowctl.data.loaders.batch import ViewBatch
 from barlowctl.data.loaders.plan import EpochPlan, Sharing
-from barlowctl.data.names import written
+from barlowctl.data.names import packed_as, written
 from barlowctl.data.sources.fingerprint import Extents, Fingerprint, digest, first_bytes, look_over
 from barlowctl.data.sources.image_list import ImageList, note
 from barlowctl.data.sources.picture import Picked, Source
@@ -59,6 +60,12 @@ class Pictures:
         self.conversion = conversion or conversion_of(source)
         self.path = source.path
         self.scan_report = source.scan_report
+        if source.in_chunks > 1:
+            command = shell.line("barlowctl", "data", "pack", source.path, packed_as(source.path))
+            self.scan_report.note(
+                f"parts of {source.in_chunks:,} images are unpacked to read one: training, which draws their order, "
+                f"waits for that at each image; pack them first: {command}"
+            )
         self.num_samples = len(source)
         self.labels = np.array([source.describe(i)[1] for i in range(len(source))], dtype=np.int64)
         self.class_names = list(source.class_names)

@@ -52,6 +52,7 @@ class ArrayImages(Source):
         self.files = list(dict.fromkeys(array.file for array in taken))
         self._names = [written(own.images.full_name) for own in parts]
         self._rows = [own.images.images() for own in parts]
+        self.in_chunks = max(getattr(rows, "together", 1) for rows in self._rows)
         self._ends = list(itertools.accumulate(map(len, self._rows)))
         if not self._ends[-1]:
             raise UserError(f"{path}: '{self._names[0]}' holds no images", next="name another file")

@@ -36,6 +36,7 @@ class Source(abc.ABC):
     class_names: names of labels 0, 1, ..., empty for unlabelled images.
     choices: which of `ReadOptions` it takes.    files: that it reads, where it is made of archives.
     splits: those that its folders or its table say there are; see `other_splits`.
+    in_chunks: how many images have parts in what is unpacked to read one; 1: each lies by itself.
     other_classes: whether folders that are no classes become some with `data pack --class-folders inner`.
     """
 
@@ -46,6 +47,7 @@ class Source(abc.ABC):
     choices: tuple[str, ...] = ()
     files: Sequence[Path] = ()
     splits: Collection[str] = ()
+    in_chunks: int = 1
     other_classes: bool = False
 
     @functools.cached_property
@@ -94,7 +96,7 @@ class Picked(Source):
 
     def __init__(self, source: Source, rows: np.ndarray) -> None:
         self.kind, self.path, self.split = source.kind, source.path, source.split
-        self.class_names, self.choices = source.class_names, source.choices
+        self.class_names, self.choices, self.in_chunks = source.class_names, source.choices, source.in_chunks
         self._source, self._rows = source, rows.tolist()
 
     @functools.cached_property

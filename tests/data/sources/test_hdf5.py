@@ -20,6 +20,7 @@ from barlowctl.cli.app import run as barlowctl
 from barlowctl.data.beton.reader import Beton
 from barlowctl.data.images.conversion import Choices
 from barlowctl.data.images.pixels import decode_picture
+from barlowctl.data.loaders.plain import Pictures
 from barlowctl.data.sources import hdf5_files, open_source, other_splits
 from barlowctl.data.sources.picture import Source
 from barlowctl.data.sources.read_options import ReadOptions
@@ -301,6 +302,17 @@ def test_no_more_is_read_than_the_chunks_of_an_image(tmp_path: Path, monkeypatch
     monkeypatch.setattr(hdf5_files, "_BLOCK", 3 * 80)
     assert np.array_equal(open_source(path)[39].data, images[39])
     assert max(read) <= 3 * 80
+
+
+def test_images_in_chunks_that_are_not_packed_are_said_to_be_slow(tmp_path: Path) -> None:
+    for chunks, images in (((7, 5, 4), 7), ((1, 10, 8), 1), (None, 1)):
+        folder = tmp_path / str(chunks)
+        write(folder / "x.h5", images=(IMAGES, {"chunks": chunks}))
+        source = open_source(folder)
+        assert source.in_chunks == images
+        assert source.scan_report.notes == []  # of `data pack`, which reads them in order
+        notes = Pictures(source).scan_report.notes
+        assert [note[:52] for note in notes] == ["parts of 7 images are unpacked to read one: training"] * (images > 1)
 
 
 def test_rows_are_read_by_several_threads_and_processes(tmp_path: Path) -> None:
