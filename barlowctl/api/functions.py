@@ -13,17 +13,20 @@ from barlowctl.api.arguments import checked
 from barlowctl.api.network import Network
 from barlowctl.api.options import Extracting, Probing, Pushing, Showing
 from barlowctl.api.process import as_a_command
+from barlowctl.api.recipes import Overrides, override_texts
 from barlowctl.api.run import Run
 from barlowctl.api.wording import reworded
+from barlowctl.assemble.model_files import open_to_export
 from barlowctl.errors import UserError
 from barlowctl.eval.embeddings import Embeddings
-from barlowctl.exports import ExportedFolder, ExportReport, read_official
+from barlowctl.exports import ExportedFolder, ExportReport
 from barlowctl.exports import export as write_export
 from barlowctl.exports import export_all as write_all
 from barlowctl.exports.formats.options import FormatOptions
 from barlowctl.measure.measurement import Probed
 from barlowctl.measure.publication import Publication
 from barlowctl.runs import rundir
+from barlowctl.runs.subjects import SUFFIXES, is_file_of_weights, refuse_other_paths
 
 Named = str | PathLike[str] | Network | nn.Module
 
@@ -93,21 +96,26 @@ def export(
     out: str | PathLike[str] | None = None,
     *,
     with_projector: bool = False,
+    overrides: Overrides | None = None,
     **options: Unpack[FormatOptions],
 ) -> ExportReport:
-    """A run's backbone written for other libraries; or a checkpoint that the authors published (.pth) converted.
+    """A run's backbone written for other libraries; or that of a file or folder of weights.
 
     See `Run.export`.
 
     Args:
-        run: a `Run`, what `load` takes, or that file; None: the newest finished run.
-        out: None: in the run; of an authors' file NAME.pth, NAME-FORMAT in the working directory.
+        run: a `Run`, what `load` takes, or such a file or folder: an export, a checkpoint that the authors published,
+            another tool's checkpoint; None: the newest finished run.
+        out: None: in the run; of a file NAME.pth, NAME-FORMAT in the working directory.
+        overrides: of a checkpoint that does not say it: {"model.backbone": "resnet18"}, "model.stem", "views.mean",
+            "views.std", "eval.resize", "eval.crop", ...
     """
-    if isinstance(run, str | PathLike) and Path(run).suffix == ".pth":
+    if file := _of_file(run):
         with as_a_command():
-            target = Path(out) if out is not None else Path(f"{Path(run).stem}-{format}")
-            return write_export(read_official(Path(run)), target, format, with_projector=with_projector, **options)
-    opened = run if isinstance(run, Run) else load(run)
+            model = open_to_export(file, override_texts(overrides or {})).model
+            target = Path(out) if out is not None else Path(f"{file.stem}-{format}")
+            return write_export(model, target, format, with_projector=with_projector, **options)
+    opened = _opened_run(run, overrides)
     return opened.export(format, out, with_projector=with_projector, **options)
 
 
@@ -117,22 +125,45 @@ def export_all(
     out: str | PathLike[str] | None = None,
     *,
     with_projector: bool = False,
+    overrides: Overrides | None = None,
     **options: Unpack[FormatOptions],
 ) -> ExportedFolder:
-    """A run's backbone in every format that holds it, in one folder; or a checkpoint that the authors published (.pth).
+    """The backbone of a run, or of a file or folder of weights, in every format that holds it, in one folder.
 
     See `Run.export_all`.
 
     Args:
-        run: a `Run`, what `load` takes, or that file; None: the newest finished run.
-        out: None: in the run; of an authors' file NAME.pth, NAME-all in the working directory.
+        run, overrides: as of `export`.
+        out: None: in the run; of a file NAME.pth, NAME-all in the working directory.
     """
-    if isinstance(run, str | PathLike) and (file := Path(run)).suffix == ".pth":
+    if file := _of_file(run):
         with as_a_command():
+            model = open_to_export(file, override_texts(overrides or {})).model
             folder = Path(out) if out is not None else Path(f"{file.stem}-all")
-            return write_all(read_official(file), folder, file.stem, with_projector=with_projector, **options)
-    opened = run if isinstance(run, Run) else load(run)
+            return write_all(model, folder, file.stem, with_projector=with_projector, **options)
+    opened = _opened_run(run, overrides)
     return opened.export_all(out, with_projector=with_projector, **options)
+
+
+def _of_file(run: str | PathLike[str] | Run | None) -> Path | None:
+    """The file or folder of weights that is named in the place of a run."""
+    if run is None or isinstance(run, Run):
+        return None
+    path = Path(run)
+    if path.suffix in SUFFIXES:
+        with as_a_command():
+            refuse_other_paths(fspath(path))
+    return path if is_file_of_weights(fspath(path)) else None
+
+
+def _opened_run(run: str | PathLike[str] | Run | None, overrides: Overrides | None) -> Run:
+    if overrides:
+        with as_a_command():
+            raise UserError(
+                "overrides are of a file of weights that does not say which network it holds, and a run says it",
+                next="without overrides",
+            )
+    return run if isinstance(run, Run) else load(run)
 
 
 @checked

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from torch import Tensor
+
 from barlowctl.assemble.matching import COUNTERS, Match, match
 from barlowctl.assemble.weights import Network, Weights
 from barlowctl.exports.official import OFFICIAL_NAMES
-from barlowctl.model import build_backbone, without_data
+from barlowctl.model import STEMS, build_backbone, without_data
 
 
 def differences(weights: Weights, matched: Match) -> str:
@@ -57,15 +59,22 @@ def recognised(weights: Weights) -> Network | None:
     for parts, names in KNOWN_NETWORKS.items():
         if not any(part in key for part in parts for key in on_meta):
             continue
-        for name in names:
+        for name, stem in ((name, stem) for name in names for stem in _stems(on_meta)):
             with without_data():
-                network = build_backbone(name, in_chans=3)
+                network = build_backbone(name, in_chans=3, stem=stem)
             matched = match(network, on_meta)
             filters = [(before, after) for before, after in matched.reshaped.values() if len(after) == 4]
             same_sides = all(before[2:] == after[2:] for before, after in filters)  # patches of 14 are not of 16
             if matched.complete and same_sides:
-                return Network(name, "default", {})
+                return Network(name, stem, {})
     return None
+
+
+def _stems(weights: Mapping[str, Tensor]) -> list[str]:
+    """The stems that weights may have, by the sides of the filters of their first layers."""
+    filters = [value.shape for key, value in weights.items() if key.endswith("conv1.weight") and value.ndim == 4]
+    sides = {tuple(shape[2:]) for shape in filters}
+    return [stem for stem, shape in STEMS.items() if shape is None or (shape.kernel, shape.kernel) in sides]
 
 
 def described(network: Network) -> str:

@@ -37,12 +37,13 @@ def prepared_otherwise(own: Preprocessing, overrides: Sequence[str], *, beside: 
     taken = (*PREPARED_BY, *beside)
     for override in overrides:
         if (key := key_of(override)) not in taken:
-            why = (
-                "is what the network says itself"
-                if key in NORMALIZED_BY
-                else "is of a training, and changes nothing here"
+            says_itself = key in NORMALIZED_BY or key.startswith("model.")
+            why = "is what the network says itself" if says_itself else "is of a training, and changes nothing here"
+            raise UserError(
+                f"{shell.line('--set', override)}: '{key}' {why}",
+                allowed=", ".join(taken),
+                next=without(override) if says_itself else None,
             )
-            raise UserError(f"{shell.line('--set', override)}: '{key}' {why}", allowed=", ".join(taken))
     return replace(
         own,
         resize=recipe.eval.resize,
@@ -61,3 +62,9 @@ def prepared_otherwise(own: Preprocessing, overrides: Sequence[str], *, beside: 
 def key_of(override: str) -> str:
     """`eval.crop` of `eval.crop=224`."""
     return override.partition("=")[0].strip()
+
+
+def without(override: str) -> str:
+    """Advice to leave an override out; the network's name may have been typed as `--backbone`."""
+    named, option = key_of(override) == "model.backbone", f"--set={override}"
+    return shell.line("without", "--backbone", option) if named else shell.line("without", option)

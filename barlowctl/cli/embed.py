@@ -9,7 +9,7 @@ import typer
 
 from barlowctl import launcher, shell
 from barlowctl.amounts import counted
-from barlowctl.cli import limits, options
+from barlowctl.cli import limits, options, preparing
 from barlowctl.cli.console import Console
 from barlowctl.cli.embed_files import (
     check_own,
@@ -52,6 +52,7 @@ def embed(
         options.data("Images: a folder, a .beton file, or a data set's name. Default: those of the run."),
     ] = None,
     split: options.Split = "train",
+    backbone: options.Backbone = None,
     overrides: Annotated[
         list[str] | None, options.overrides("Override eval.resize, eval.crop or data.range.", options.IMAGES)
     ] = None,
@@ -149,7 +150,7 @@ def embed(
     data = _named_once(data, named_after)
     maps, queries = map or [], neighbours or []
     of_patches = PatchOptions(tuple(patches or ()), layer, image_size, images_drawn)
-    geometry, changes, policy = options.measuring(overrides, on_unreadable)
+    geometry, changes, policy = preparing.measuring(overrides, on_unreadable, backbone)
     pooled = out is not None or bool(maps) or bool(queries)  # one vector for each image is wanted
     if subject is not None:
         refuse_images(subject)

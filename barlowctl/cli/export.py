@@ -10,9 +10,10 @@ import typer
 from barlowctl import launcher
 from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
+from barlowctl.cli.export_checks import check_run, check_sources, check_unused
 from barlowctl.cli.help import examples
+from barlowctl.cli.preparing import of_backbone
 from barlowctl.cli.subject import newest_finished
-from barlowctl.errors import UserError
 from barlowctl.exports.formats import FORMATS
 from barlowctl.exports.formats.options import FormatOptions, Precision
 
@@ -31,6 +32,7 @@ EPILOG = examples(
     "barlowctl export runs/NAME --best",
     "barlowctl export runs/NAME --all --out my-model",
     "barlowctl export runs/NAME --push USER/NAME --license mit --dry-run",
+    "barlowctl export lightly.ckpt --backbone resnet18 --format hub --out my-model",
     "barlowctl export --from-official resnet50.pth --format torchvision",
 )
 WEIGHTS, FORMAT, HUB = "Weights", "Format", "Hugging Face Hub"  # panels of the help
@@ -42,8 +44,17 @@ def export(
     run: Annotated[
         str | None,
         options.run(
-            "A run's name or directory, or one of its checkpoints (RUN/checkpoints/step-00000123). Default: the newest "
-            "finished run."
+            "A run's name or directory, or one of its checkpoints (RUN/checkpoints/step-00000123); or a file or folder "
+            "of weights: an export, the authors' .pth, another tool's checkpoint. Default: the newest finished run.",
+            "RUN|FILE",
+        ),
+    ] = None,
+    backbone: Annotated[str | None, options.backbone(WEIGHTS)] = None,
+    overrides: Annotated[
+        list[str] | None,
+        options.overrides(
+            "Of such a checkpoint: model.stem, model.image_size, ..., views.mean, views.std, eval.resize, eval.crop.",
+            WEIGHTS,
         ),
     ] = None,
     best: Annotated[
@@ -145,14 +156,12 @@ def export(
     Every export is loaded back by the library it is for, and its features are compared, before the
     command reports success.
     """
-    from barlowctl.runs import rundir
-
     launcher.refuse_several("export")
-    _check(run, best, format, every, from_official, push)
+    check_sources(run, best, format, every, from_official, push)
     if push is None:
-        _check_unused(license, license_file, public, overwrite, dry_run, yes)
-    if from_official is None:  # before torch is imported, which takes seconds
-        rundir.newest_finished() if run is None else rundir.find_state(run)
+        check_unused(license, license_file, public, overwrite, dry_run, yes)
+    of_file = [*of_backbone(backbone), *(overrides or [])]
+    is_file = check_run(run, from_official, of_file, best, push)  # before torch is imported, which takes seconds
     from barlowctl.assemble.exporting import default_folder, default_target, name_of
     from barlowctl.cli.export_result import show_export, show_folder
     from barlowctl.exports import export as write
@@ -176,10 +185,8 @@ def export(
         )  # fmt: skip
         return
     format = format or DEFAULT
-    if from_official is not None:
-        from barlowctl.exports import read_official
-
-        model, name = read_official(from_official), from_official.stem
+    if from_official is not None or is_file:
+        model, name = _of_file(from_official, run, of_file, console)
         target = Path(f"{name}-all" if every else f"{name}-{format}{FORMATS[format].suffix}")
     else:
         state = _state(run, best, console)
@@ -191,33 +198,22 @@ def export(
         show_export(console, write(model, out or target, format, with_projector=with_projector, **of_format))
 
 
-def _check(
-    run: str | None, best: bool, format: str | None, every: bool, from_official: Path | None, push: str | None
-) -> None:
-    """Refuse options that contradict one another."""
-    if run is not None and from_official is not None:
-        raise UserError("a run and --from-official exclude each other", next="without --from-official")
-    if best and from_official is not None:
-        raise UserError("--best is of a run, and --from-official of a file", next="without --best")
-    if push is not None and from_official is not None:
-        raise UserError("--push writes a card of a run, and --from-official names a file", next="without --push")
-    if every and format is not None:
-        raise UserError(f"--all writes every format, and --format {format} one of them", next="without --format")
-    if push is not None and format not in (None, "hub"):
-        raise UserError(f"--push pushes a hub folder, and no {format}", next="without --format")
+def _of_file(
+    official: Path | None, file: str | None, overrides: list[str], console: Console
+) -> tuple[ExportedModel, str]:
+    """What a file or folder of weights holds, and what its exports are called after; says what should be known."""
+    if official is not None:
+        from barlowctl.exports import read_official
 
+        return read_official(official), official.stem
+    assert file is not None
+    from barlowctl.assemble.model_files import open_to_export
 
-def _check_unused(
-    license: str | None, license_file: Path | None, public: bool, overwrite: bool, dry_run: bool, yes: bool
-) -> None:
-    """Refuse options of `--push` without it."""
-    given = {
-        "--license": license, "--license-file": license_file, "--public": public, "--overwrite": overwrite,
-        "--dry-run": dry_run, "--yes": yes,
-    }  # fmt: skip
-    for flag, value in given.items():
-        if value:
-            raise UserError(f"{flag} is of --push, which is not there", next=f"without {flag}")
+    opened = open_to_export(Path(file), overrides)
+    for note in opened.notes:
+        console.say(f"note: {note}")
+    path = Path(file)
+    return opened.model, path.resolve().name if path.is_dir() else path.stem
 
 
 def _state(run: str | None, best: bool, console: Console) -> Path:

@@ -7,7 +7,7 @@ their help text. What an option was called before is in `renamed`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,11 +16,8 @@ from barlowctl.cli import completion, limits
 from barlowctl.cli.help import GENERAL
 from barlowctl.errors import UserError
 
-if TYPE_CHECKING:
-    from barlowctl.data.images.unreadable import OnMeasuring
-
 RECIPE, IMAGES, OUTPUT, MACHINE, SLURM = "Recipe", "Images", "Output", "Machine", "Slurm"
-SEVERAL = "Several devices"
+SEVERAL, SUBJECT = "Several devices", "Network"
 """Panels of the help that several commands have."""
 
 Json = Annotated[
@@ -182,6 +179,16 @@ def subject(help: str) -> Any:
     return typer.Argument(metavar="RUN|FILE|MODEL", help=help, autocompletion=completion.runs)
 
 
+def backbone(panel: str) -> Any:
+    """--backbone: which network a file of weights holds."""
+    return typer.Option(
+        "--backbone",
+        metavar="NAME",
+        help="Of a file of weights that does not say which network it holds: its name in timm.",
+        rich_help_panel=panel,
+    )
+
+
 def run(help: str, metavar: str = "RUN") -> Any:
     """A run, an argument: its name in the runs home, or its directory."""
     return typer.Argument(metavar=metavar, help=help, autocompletion=completion.runs)
@@ -227,6 +234,7 @@ Processes = Annotated[
         rich_help_panel=SEVERAL,
     ),
 ]
+Backbone = Annotated[str | None, backbone(SUBJECT)]
 Loader = Annotated[
     Literal["auto", "fast", "plain"],
     typer.Option("--loader", help="fast reads a packed file, plain is torchvision's way.", rich_help_panel=MACHINE),
@@ -266,27 +274,3 @@ def slurm_values(texts: list[str] | None) -> dict[str, str]:
             )
         values[name] = value
     return values
-
-
-PREPARING = ("eval.", "data.range=", "data.background=", "data.bands=", "model.pooling=")
-"""What `--set` may change of how images are prepared and features are pooled, in the commands that measure."""
-
-
-def measuring(
-    overrides: list[str] | None, on_unreadable: Policy | None
-) -> tuple[list[str], list[str], OnMeasuring | None]:
-    """How images are prepared in a measuring command: by `--set` and `--on-unreadable`.
-
-    Returns:
-        How images are prepared (`eval.resize`, ...), the other overrides, and what is done about unreadable images: a
-        recipe's words for that mean the same here, but another image never stands in for one that is measured. None:
-        neither flag is about it, and the recipe of what is measured decides.
-    """
-    geometry, others = list[str](), list[str]()
-    policy: OnMeasuring | None = None if on_unreadable is None else "skip" if on_unreadable == "skip" else "raise"
-    for override in overrides or []:
-        if override in ("data.on_unreadable=replace", "data.on_unreadable=raise"):
-            policy = "skip" if override.endswith("replace") else "raise"
-        else:
-            (geometry if override.startswith(PREPARING) else others).append(override)
-    return geometry, others, policy

@@ -9,7 +9,7 @@ import typer
 
 from barlowctl import launcher
 from barlowctl.amounts import counted
-from barlowctl.cli import completion, options
+from barlowctl.cli import completion, options, preparing
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.cli.probe_result import show_result
@@ -46,6 +46,7 @@ def probe(
         ),
     ] = None,
     data: options.Data = None,
+    backbone: options.Backbone = None,
     on_unreadable: options.OnUnreadable = None,
     knn: Annotated[
         bool, typer.Option("--knn", help="k nearest neighbours, k 20 and 200.", rich_help_panel=MEASURES)
@@ -137,7 +138,7 @@ def probe(
     from barlowctl.data.images.unreadable import Problem, advise_skipping
     from barlowctl.measure.measurement import begin_measurement, check_lidar
 
-    geometry, changes, policy = options.measuring(overrides, on_unreadable)
+    geometry, changes, policy = preparing.measuring(overrides, on_unreadable, backbone)
     tasks = _tasks(knn, linear, lidar, layers, protocol, semi, semi_list, finetune, finetune_protocol, seeds, changes)
     name, opened = open_named(console, subject, geometry)
     policy = policy or opened.on_unreadable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from barlowctl import launcher
-from barlowctl.cli import limits, options
+from barlowctl.cli import limits, options, preparing
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.cli.pretrain_ranks import device_of_ranks, is_rank, run_ranks
@@ -99,6 +99,7 @@ def transfer(
         ),
     ] = None,
     seeds: Annotated[int, options.seeds("Repeat with seeds 0, 1, ...: mean and spread.", MEASURE)] = 1,
+    backbone: options.Backbone = None,
     overrides: Annotated[
         list[str] | None,
         options.overrides(
@@ -187,16 +188,16 @@ def transfer(
     if task not in DETECTION:
         launcher.refuse_several("transfer")
     console = Console(json=json, quiet=quiet)
-    geometry, changes, policy = options.measuring(overrides, on_unreadable)
+    geometry, changes, policy = preparing.measuring(overrides, on_unreadable, backbone)
     flags = DetectionFlags(
-        head, iterations, batch_size, micro_batch, recompute, tuple(init or ()), random_init, seeds, tuple(changes)
+        head, iterations, batch_size, micro_batch, recompute, tuple(init or ()), random_init, seeds, changes, geometry
     )
     only_voc07 = {"--low-shot": low_shot, "--cost": bool(cost), "--pooling": pooling is not None}
     only_one_label = {"--protocol fast": protocol == "fast"}
     not_voc07 = {"--seeds": seeds > 1, f"--set {' '.join(changes)}": bool(changes)}
     only_detection = {**flags.given(), "--dry-run": dry_run, "--gpus": bool(gpus), "--processes": bool(processes)}
     if task in DETECTION:
-        _refuse_unused(task, only_voc07 | only_one_label | {f"--set {' '.join(geometry)}": bool(geometry)})
+        _refuse_unused(task, only_voc07 | only_one_label | {f"--set {flags.other_sizes}": bool(flags.other_sizes)})
         require(subject)
         from barlowctl.assemble.machine import Runtime
 

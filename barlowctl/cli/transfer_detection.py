@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 COLUMNS = ("AP", "AP50", "AP75", "mask AP", "mask AP50", "mask AP75")
 
 
+OF_WEIGHTS = ("model.backbone", "model.stem=", "model.image_size=", "model.patch_size=", "views.")
+
+
 @dataclass(frozen=True)
 class DetectionFlags:
     """What the flags of detection say, as they were given."""
@@ -37,7 +40,18 @@ class DetectionFlags:
     init: tuple[str, ...]
     random_init: bool
     seeds: int
-    overrides: tuple[str, ...]
+    overrides: Sequence[str]
+    prepared: Sequence[str]
+
+    @property
+    def of_weights(self) -> list[str]:
+        """Those of `prepared` that detectors take too: which network a file of weights holds, and its normalisation."""
+        return [override for override in self.prepared if override.startswith(OF_WEIGHTS)]
+
+    @property
+    def other_sizes(self) -> str:
+        """The others of `prepared`."""
+        return " ".join(override for override in self.prepared if not override.startswith(OF_WEIGHTS))
 
     def given(self) -> dict[str, bool]:
         """Flags that other tasks do not have -> whether they were given."""
@@ -91,7 +105,7 @@ def detect(
     with joined(cuda=choose_device(runtime.device).type == "cuda") as ranks:
         if not ranks.first:
             console = Console(quiet=True)
-        name, opened = open_named(console, subject, [])
+        name, opened = open_named(console, subject, flags.of_weights)
         policy = policy or opened.on_unreadable
         folder = out or opened.folder
         check_folder(folder)
@@ -173,7 +187,7 @@ def dry_run(
     settings = flags.settings(task)
     devices = max(process.size, ranks)
     share = settings.images_per_device(devices)
-    name, opened = open_named(console, subject, [])
+    name, opened = open_named(console, subject, flags.of_weights)
     beside = baselines(opened, Task(task, settings, init=flags.init, random_init=flags.random_init))
     lines = {"network": name, "schedule": settings.protocol.describe()}
     if beside:

@@ -15,16 +15,13 @@ from torch import nn
 
 from barlowctl.assemble.evaluation import while_training
 from barlowctl.assemble.finished import FinishedRun, open_run
-from barlowctl.assemble.matching import match
-from barlowctl.assemble.misfit import recognised
 from barlowctl.assemble.model import build_checked_backbone, build_recipe_backbone
+from barlowctl.assemble.model_files import ModelFile, open_model_file
 from barlowctl.assemble.published import locate, published, tags_of, untrained
 from barlowctl.assemble.run_images import dataset_to_measure, preprocessing_of_run, require
 from barlowctl.assemble.showing import prepared_otherwise
-from barlowctl.assemble.weights import read_weights
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.errors import UserError
-from barlowctl.exports import ExportedModel, read_export, read_official
 from barlowctl.generators import own_generator
 from barlowctl.model import Preprocessing, check_input, pooled_otherwise, unlike_timm
 from barlowctl.recipe.caution import of_geometry
@@ -86,7 +83,8 @@ def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
     """Whatever `what` names (see `WHAT`).
 
     Args:
-        overrides: of how images are shown to it: `eval.resize=256`, `eval.crop`, `data.range`, ..., and of its pooling.
+        overrides: of how images are shown to it: `eval.resize=256`, `eval.crop`, `data.range`, ..., and of its pooling;
+            of weights that do not say it themselves, see `open_model_file`.
 
     Raises:
         UserError: nothing of that name, it cannot be read, or it does not take images of that geometry.
@@ -94,7 +92,7 @@ def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
     refuse_other_paths(what)
     path, same_name = locate(what)
     with own_generator():
-        subject = _opened(path, what)
+        subject, overrides = _opened(path, what, overrides)
     trained_at = subject.preprocessing.crop if subject.run is None else subject.run.recipe.views.size
     if overrides:
         subject = shown_otherwise(subject, overrides)
@@ -104,25 +102,21 @@ def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
     )
 
 
-def _opened(path: Path, what: str) -> Subject:
-    """What lies at `path`, which `what` named; networks draw weights before they have those of a file."""
+def _opened(path: Path, what: str, overrides: Sequence[str]) -> tuple[Subject, Sequence[str]]:
+    """What lies at `path`, which `what` named, and the overrides that are still to be applied to it.
+
+    Networks draw weights before they have those of a file.
+    """
     if (run := rundir.run_of_checkpoint(path)) or rundir.is_run(path):
-        return of_run(open_run(path), images=lambda recipe: dataset_to_measure(run or path, recipe))
-    if path.is_dir() and (path / "config.json").is_file():
-        return _of_export(path, read_export(path), "export")
-    if path.is_dir():
+        images = partial(dataset_to_measure, run or path)
+        return of_run(open_run(path), images=images), overrides
+    if path.is_dir() and not (path / "config.json").is_file():
         open_run(path)  # says what a run directory is
         raise AssertionError(path)
-    if path.suffix in SUFFIXES:
-        try:
-            if path.suffix == ".safetensors":
-                return _of_export(path, read_export(path), "export")
-            return _of_export(path, read_official(path), "official")
-        except UserError:
-            if (subject := _of_state_dict(path)) is None:
-                raise
-            return subject
-    return _of_timm(what)
+    if path.is_dir() or path.suffix in SUFFIXES:
+        file, remaining = open_model_file(path, overrides)
+        return _of_file(path, file), remaining
+    return _of_timm(what), overrides
 
 
 def images_of(subject: Subject, data: str | None) -> str:
@@ -175,43 +169,14 @@ def of_run(run: FinishedRun, images: Callable[[Recipe], str] | None = None) -> S
     )
 
 
-def _of_export(path: Path, model: ExportedModel, kind: str) -> Subject:
+def _of_file(path: Path, file: ModelFile) -> Subject:
+    model = file.model
     metadata = {"weights_file": str(path), "architecture": model.architecture, "provenance": dict(model.provenance)}
     untrained = partial(_built_anew, model.architecture, model.preprocessing, model.stem, model.timm_args)
     backbone = model.backbone.float().eval()
     name = path.resolve().name if path.is_dir() else path.stem  # resnet50.a1_in1k, a folder, has no suffix
-    return Subject(name, kind, backbone, model.preprocessing, folder_of(name), untrained, metadata=metadata)
-
-
-def _of_state_dict(path: Path) -> Subject | None:
-    """Weights alone, of a usual network that they are recognised as; None: what lies there is no such file."""
-    try:
-        weights = read_weights(str(path))
-    except UserError:
-        return None
-    network = recognised(weights)
-    if network is None:
-        return None
-    backbone = untrained(network.architecture, allowed=WHAT)
-    matched = match(backbone, weights.backbone)
-    if matched.reshaped:
-        return None
-    backbone.load_state_dict(dict(matched.taken), strict=False)
-    config = resolve_data_config(pretrained_cfg=getattr(backbone, "pretrained_cfg", {}), model=backbone)
-    preprocessing = Preprocessing.of_timm(config)
-    size = f"resized to {preprocessing.resize} and cropped to {preprocessing.crop}"
     return Subject(
-        path.stem,
-        "state dict",
-        backbone.eval(),
-        preprocessing,
-        folder_of(path.stem),
-        partial(_built_anew, network.architecture, preprocessing, "default", {}),
-        metadata={"weights_file": str(path), "architecture": network.architecture},
-        notes=(
-            f"the file does not say which network it holds: recognised as timm's {network.architecture}, with images "
-            f"as timm prepares them for that ({size}; --set eval.resize and eval.crop change it)",
-        ),
+        name, file.kind, backbone, model.preprocessing, folder_of(name), untrained, metadata=metadata, notes=file.notes
     )
 
 

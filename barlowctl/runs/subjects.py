@@ -18,6 +18,14 @@ WHAT = (
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
 
 
+def is_file_of_weights(what: str) -> bool:
+    """Whether a name is a file of weights or a folder with a network's configuration, and no run."""
+    path = Path(what)
+    if rundir.is_run(path) or rundir.run_of_checkpoint(path):
+        return False
+    return (path.is_file() and path.suffix in SUFFIXES) or (path / "config.json").is_file()
+
+
 def refuse_other_paths(what: str) -> None:
     """Refuse a path that leads nowhere, or to a file of another kind; a bare word may be timm's model.
 

@@ -11,6 +11,7 @@ WAIT = "another process has to end first"
 PYTHON = "from the Python interface: no command line is at hand"
 CHOICE = "several values would do, and which is best is a matter of the training"
 OWNER = "which license, only who owns the weights knows"
+CHOICE_OF_NETWORK = "which network the weights are of, only who trained them knows"
 PASSED_ON = "made elsewhere: collected there, or from what was typed"
 
 REASONS = {
@@ -168,6 +169,9 @@ REASONS = {
     "torch.as_tensor(embeddings) of an array": PYTHON,
     "without recipe, overrides and init": PYTHON,
     "open it again with them": PYTHON,
+    "without overrides": PYTHON,
+    "name another one with --backbone": CHOICE_OF_NETWORK,
+    "say which it is, e.g. --backbone resnet18": CHOICE_OF_NETWORK,
     "leave it out of baselines": PYTHON,
     "safetensors.torch.save_file(model.state_dict(), 'mine.safetensors'), then init='mine.safetensors'": PYTHON,
     "lower train.warmup_epochs or raise train.epochs": CHOICE,

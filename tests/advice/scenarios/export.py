@@ -84,7 +84,42 @@ def best_state_gone(patch: Patch) -> None:
     shutil.rmtree("runs/done/checkpoints")
 
 
+def weights(name: str = "resnet18", stem: str = "default", **timm_args: Any) -> Callable[[Patch], None]:
+    """A checkpoint of another tool's, which does not say which network it holds."""
+
+    def prepare(patch: Patch) -> None:
+        import torch
+
+        from barlowctl.model.backbone import build_backbone
+
+        state = build_backbone(name, in_chans=3, stem=stem, **timm_args).state_dict()
+        torch.save({"state_dict": {f"backbone.{key}": value for key, value in state.items()}}, "theirs.ckpt")
+
+    return prepare
+
+
+def exported(patch: Patch) -> None:
+    from barlowctl.cli.app import run
+
+    assert run([*EXPORT, "--out", "ours.safetensors", "--quiet"]) == 0
+
+
 SCENARIOS = {
+    "best of a file of weights": Scenario(["export", "theirs.ckpt", "--best"], weights()),
+    "push of a file of weights": Scenario(["export", "theirs.ckpt", "--push", "me/x", "--license", "mit"], weights()),
+    "backbone of a run": Scenario([*EXPORT, "--backbone", "resnet18"]),
+    "stem of a run": Scenario([*EXPORT, "--set", "model.stem=cifar"]),
+    "backbone of an export": Scenario(
+        ["export", "ours.safetensors", "--backbone", "resnet18", "--out", "again.safetensors"], exported
+    ),
+    "stem of an export": Scenario(
+        ["export", "ours.safetensors", "--set", "model.stem=cifar", "--out", "again.safetensors"], exported
+    ),
+    "another backbone than the file's": Scenario(["export", "theirs.ckpt", "--backbone", "resnet34"], weights()),
+    "another image size than the file's": Scenario(
+        ["export", "theirs.ckpt"], weights("vit_tiny_patch16_224", img_size=32)
+    ),
+    "small images of a file": Scenario(["export", "theirs.ckpt"], weights(stem="cifar")),
     "best of a run that keeps none": Scenario([*EXPORT, "--best"]),
     "best of a state": Scenario(["export", "runs/done/checkpoints/step-00000020", "--best"]),
     "best of a file": Scenario(["export", "--from-official", "none.pth", "--best"], then="none.pth"),

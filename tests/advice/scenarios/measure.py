@@ -100,6 +100,8 @@ def no_photographs(patch: Patch) -> None:
 
 
 SCENARIOS = {
+    "backbone of a timm name": Scenario([*EMBED, "--backbone", "resnet18", "--out", "features.npz"]),
+    "stem of a timm name": Scenario([*EMBED, "--set", "model.stem=cifar", "--out", "features.npz"]),
     "no repository on the Hub": Scenario(["probe", "hf-hub:", "--data", "digits"]),
     "embed nothing": Scenario(EMBED),
     "one photo": Scenario(["embed", "resnet10t", "./one folder/0.png", "--out", "f.npz", *SMALL]),
