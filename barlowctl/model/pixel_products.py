@@ -19,9 +19,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-FEWEST_IMAGES = 32
-"""Of a batch: with fewer, products of so few rows cost what oneDNN's convolutions do."""
-
 
 class _Product(NamedTuple):
     """Of one pixel of the result and one row of the kernel, offsets being numbers from the first of an image or kernel.

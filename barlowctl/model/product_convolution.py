@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from barlowctl import processor
 from barlowctl.model import pixel_products, winograd
+from barlowctl.model.convolution_ways import FEWEST_IMAGES, Way, has_fast_products, way_of
 from barlowctl.model.modes import in_mode, is_watched
 from barlowctl.model.seen_taps import SeenTaps, in_bf16, in_fp32, leave_out_unseen_taps
 from barlowctl.model.strided_pointwise import is_miscomputed, seen_pixels, take_seen_pixels_first
@@ -26,14 +26,8 @@ SMALL_MAP = 8
 SMALLEST_MAP = 4
 """The same of larger kernels, and the channels from which on: below that a product costs what the convolution does."""
 MANY_CHANNELS = 128
-SMALL_FP32_MAP = 8
-"""In float32 that of all kernels, whose channels in and out are MANY_CHANNELS or more."""
-SMALLEST_FP32_MAP = 2
-"""In float32 the largest result without a stride that has products for each pixel: larger ones are Winograd's."""
-FEW_CHANNELS = 64
-"""In float32 those from which on products for each pixel pay."""
-FEWEST_CHANNELS, STRIDED_FP32_MAP = 32, 5
-"""In float32 those from which on a 1 x 1 convolution with a stride pays as a product, for results up to that side."""
+PATCHES = 16 * 2**20
+"""Bytes of patches that are cut out at a time for the gradient of a weight."""
 FORMATS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 """Of precisions, those whose convolutions are computed here."""
 
@@ -42,13 +36,11 @@ class ProductConvolution(SeenTaps):
     """A convolution that is computed as a product of matrices, or as Winograd did, in training, where that is faster.
 
     In bf16, a product: of 1 x 1 with a stride, or with a small map; of a larger kernel where the map is smaller
-    still, and channels are many. In fp32, on Intel's processors: of a small map and many channels, where the map is
-    smaller still for each pixel (see pixel_products.py). Results are equal up to the order of sums, which are rounded
-    once, as oneDNN's are.
+    still, and channels are many. In fp32 it depends on the processor (see convolution_ways.py). Results are equal up to
+    the order of sums, which are rounded once, as oneDNN's are.
     Winograd's (see winograd.py) are of most 3 x 3 kernels: in bf16 they are nearer to the truth than oneDNN's, since
     weights are not rounded; in fp32 up to 4 times as far from it, by a millionth.
-    All else is torch's own: products in fp32 on other processors, where MKL's are slower than oneDNN's convolutions,
-    evaluation, and a network that is compiled.
+    All else is torch's own: evaluation, and a network that is compiled.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,14 +50,15 @@ class ProductConvolution(SeenTaps):
         dtype = torch.bfloat16 if in_bf16(x) else torch.float32 if in_fp32(x) else None
         if dtype is None or not x.is_contiguous(memory_format=torch.channels_last):
             return super().forward(x)
-        if dtype == torch.float32 and self._is_faster_for_each_pixel(x):
+        way = self._way_of(x, dtype)
+        if way == Way.PIXELS:
             with torch.autocast("cpu", enabled=False):
                 return pixel_products.convolve(x, self.weight, *self._steps())
         if self.fits_winograds(x, dtype) and winograd.is_faster(x, self.weight, dtype):
             return winograd.convolve(x.to(dtype), self.weight)
-        if not self._is_faster_as_product(x, dtype):
+        if way == Way.TORCHS:
             return super().forward(x)
-        return self._product(x, dtype, self._steps()[0])
+        return self._product(x, dtype, self._steps()[0], way)
 
     def takes_seen_pixels(self, x: Tensor) -> bool:
         """Whether `of_seen_pixels` stands for `forward(x)`: no hook looks on, and x is a map that is trained on."""
@@ -79,25 +72,28 @@ class ProductConvolution(SeenTaps):
 
         In float32: there products of large maps, too, are as fast as convolutions, and a pass over memory is left out.
         """
-        plain = self.kernel_size == self.stride == (1, 1) and min(self.in_channels, self.out_channels) >= FEW_CHANNELS
+        plain = self.kernel_size == self.stride == (1, 1)
         if not plain or not self.training or not x.requires_grad or torch.compiler.is_compiling() or is_watched(self):
             return False
         tensors = type(x) is Tensor and type(self.weight.detach()) is Tensor and self.weight.dtype == torch.float32
         in_rows = in_fp32(x) and x.is_contiguous(memory_format=torch.channels_last)
-        return tensors and in_rows and has_fast_fp32_products()
+        return tensors and in_rows and has_fast_products(min(self.in_channels, self.out_channels))
 
     def of_seen_pixels(self, seen: Tensor) -> Tensor:
         """The convolution, 1 x 1 with a stride, of a map of the pixels that it sees, in channels_last."""
         dtype = torch.bfloat16 if in_bf16(seen) else torch.float32
-        least = MANY_CHANNELS if dtype == torch.float32 and max(seen.shape[2:]) > STRIDED_FP32_MAP else FEWEST_CHANNELS
-        many = min(self.in_channels, self.out_channels) >= least and has_fast_fp32_products()
-        if max(seen.shape[2:]) <= SMALL_MAP and (many or dtype == torch.bfloat16):
-            return self._product(seen, dtype, (1, 1))
-        return nn.functional.conv2d(seen, self.weight)
+        side = max(seen.shape[2:])
+        if dtype == torch.bfloat16:
+            way = Way.PRODUCT if side <= SMALL_MAP else Way.TORCHS
+        else:
+            way = way_of((1, 1), True, side, min(self.in_channels, self.out_channels), len(seen))
+        if way == Way.TORCHS:
+            return nn.functional.conv2d(seen, self.weight)
+        return self._product(seen, dtype, (1, 1), way)
 
-    def _product(self, x: Tensor, dtype: torch.dtype, stride: tuple[int, int]) -> Tensor:
+    def _product(self, x: Tensor, dtype: torch.dtype, stride: tuple[int, int], way: Way) -> Tensor:
         with torch.autocast("cpu", enabled=False):
-            out: Tensor = _Product.apply(x.to(dtype), self.weight.to(dtype), stride, self._steps()[1])
+            out: Tensor = _Product.apply(x.to(dtype), self.weight.to(dtype), stride, self._steps()[1], way)
         return out
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -110,12 +106,15 @@ class ProductConvolution(SeenTaps):
         height, width = x.shape[2:]
         return self.stride == self.padding == (1, 1) and winograd.fits(self.weight, height, width, dtype)
 
-    def _is_faster_for_each_pixel(self, x: Tensor) -> bool:
-        """In float32; see pixel_products.py."""
-        side, channels = max(self._map(x)), min(self.in_channels, self.out_channels)
-        small = side <= (SMALLEST_FP32_MAP if self.stride == (1, 1) else SMALLEST_MAP)
-        enough = channels >= FEW_CHANNELS and len(x) >= pixel_products.FEWEST_IMAGES
-        return max(self.kernel_size) > 1 and small and enough and self._sees_all(x) and has_fast_fp32_products()
+    def _way_of(self, x: Tensor, dtype: torch.dtype) -> Way:
+        """How it is computed, if not as Winograd did."""
+        side = max(self._map(x))
+        if dtype == torch.float32:
+            fewest = min(self.in_channels, self.out_channels)
+            return way_of(self.kernel_size, max(self.stride) > 1, side, fewest, len(x) if self._sees_all(x) else 0)
+        if self.kernel_size == (1, 1):
+            return Way.PRODUCT if max(self.stride) > 1 or side <= SMALL_MAP else Way.TORCHS
+        return Way.PRODUCT if side <= SMALLEST_MAP and self.in_channels >= MANY_CHANNELS else Way.TORCHS
 
     def _sees_all(self, x: Tensor) -> bool:
         """Whether each pixel of the result sees some of x, and not the padding alone."""
@@ -123,17 +122,6 @@ class ProductConvolution(SeenTaps):
         return all(
             margin < kernel and stride * (last - 1) - margin < size for size, last, kernel, stride, margin in sides
         )
-
-    def _is_faster_as_product(self, x: Tensor, dtype: torch.dtype) -> bool:
-        side = max(self._map(x))
-        if dtype == torch.float32:
-            strided = self.kernel_size == (1, 1) and max(self.stride) > 1 and side <= STRIDED_FP32_MAP
-            least = FEWEST_CHANNELS if strided else MANY_CHANNELS
-            enough = min(self.in_channels, self.out_channels) >= least
-            return side <= SMALL_FP32_MAP and enough and has_fast_fp32_products()
-        if self.kernel_size == (1, 1):
-            return max(self.stride) > 1 or side <= SMALL_MAP
-        return side <= SMALLEST_MAP and self.in_channels >= MANY_CHANNELS
 
     def _map(self, x: Tensor) -> tuple[int, int]:
         """Height and width of the result."""
@@ -152,13 +140,17 @@ class _Product(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], way: Way
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding, ctx.way = stride, padding, way
+        if way == Way.WEIGHTS:
+            return nn.functional.conv2d(x, weight, None, stride, padding)
         kernel = weight.shape[2:]
         size = (len(x), len(weight), *pixel_products.map_of(x.shape[2:], kernel, stride, padding))
         out = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         torch.mm(_patches(x, kernel, stride, padding), matrix_of(weight).t(), out=rows_of(out))
-        ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.padding = stride, padding
         return out
 
     @staticmethod
@@ -169,21 +161,14 @@ class _Product(torch.autograd.Function):
         grad = grad.contiguous(memory_format=torch.channels_last)
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
-            if max(kernel) > 1:
+            if max(kernel) > 1 or ctx.way == Way.WEIGHTS:
                 of_x = _gradient_of_input(grad, x, weight, stride, padding)
             else:
                 of_x = _spread(rows_of(grad) @ matrix_of(weight), x, stride)
         if ctx.needs_input_grad[1]:
-            of_matrix = rows_of(grad).t() @ _patches(x, kernel, stride, padding)
+            of_matrix = _gradient_of_matrix(grad, x, kernel, stride, padding)
             of_weight = of_matrix.view(len(weight), *kernel, -1).permute(0, 3, 1, 2)
-        return of_x, of_weight, None, None
-
-
-def has_fast_fp32_products() -> bool:
-    """Whether products of matrices in float32 are as fast as oneDNN's convolutions: MKL's on Intel's processors."""
-    mkldnn: Any = torch.backends.mkldnn
-    exact = mkldnn.matmul.fp32_precision in {"none", "ieee"}  # so that a product is one in float32
-    return exact and torch.backends.mkl.is_available() and processor.is_intels()
+        return of_x, of_weight, None, None, None
 
 
 def rows_of(x: Tensor) -> Tensor:
@@ -206,6 +191,21 @@ def _patches(x: Tensor, kernel: Sequence[int], stride: tuple[int, int], padding:
     image, row, column, _ = images.stride()
     strides = (image, row * stride[0], column * stride[1], row, column, 1)
     return images.as_strided((n, height, width, *kernel, c), strides).reshape(n * height * width, -1)
+
+
+def _gradient_of_matrix(
+    grad: Tensor, x: Tensor, kernel: Sequence[int], stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    """The gradient of `matrix_of` the weight. In float32 patches of some images at a time are cut out, and summed."""
+    images = len(x)
+    if x.dtype == torch.float32 and max(kernel) > 1:
+        of_image = 4 * grad[0, 0].numel() * x.shape[1] * kernel[0] * kernel[1]
+        images = max(FEWEST_IMAGES, PATCHES // of_image)
+    total = rows_of(grad[:images]).t() @ _patches(x[:images], kernel, stride, padding)
+    for first in range(images, len(x), images):
+        some = slice(first, first + images)
+        total.addmm_(rows_of(grad[some]).t(), _patches(x[some], kernel, stride, padding))
+    return total
 
 
 def _gradient_of_input(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+
+from barlowctl import processor
 
 
 @pytest.fixture
@@ -15,3 +18,28 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def on_intel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As on a processor of Intel's with AVX-512 and MKL, wherever the tests run."""
+    _be(monkeypatch, tmp_path, "GenuineIntel", "AVX512")
+
+
+@pytest.fixture
+def on_amd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As on one of AMD's with AVX-512."""
+    _be(monkeypatch, tmp_path, "AuthenticAMD", "AVX512")
+
+
+@pytest.fixture
+def without_avx512(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As on one of AMD's with vectors of 256 bits."""
+    _be(monkeypatch, tmp_path, "AuthenticAMD", "AVX2")
+
+
+def _be(monkeypatch: pytest.MonkeyPatch, folder: Path, vendor: str, capability: str) -> None:
+    monkeypatch.setattr(processor, "CPUINFO", folder / "cpuinfo")
+    (folder / "cpuinfo").write_text(f"vendor_id\t: {vendor}\n")
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from barlowctl import processor
 from barlowctl.model import pixel_products
 from barlowctl.model.product_convolution import choose_convolutions
 
@@ -83,14 +81,6 @@ def test_weights_in_another_memory_format_are_taken() -> None:
     )
 
 
-@pytest.fixture
-def on_intel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As on a processor of Intel's with MKL."""
-    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
-    (tmp_path / "cpuinfo").write_text("vendor_id\t: GenuineIntel\n")
-    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
-
-
 def layer(channels: int, kernel: int, stride: int, padding: int) -> nn.Conv2d:
     torch.manual_seed(0)
     made = nn.Conv2d(channels, channels, kernel, stride, padding, bias=False)
@@ -144,8 +134,8 @@ def test_only_those_are_taken_that_were_measured_to_be_faster(
     assert node(convolution.eval(), x) != "_ForEachPixelBackward"
 
 
-def test_elsewhere_it_is_not_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "none")
+@pytest.mark.usefixtures("on_amd")
+def test_elsewhere_it_is_not_taken() -> None:
     convolution, x = layer(64, 3, 2, 1), in_channels_last(32, 64, 3, 3, dtype=torch.float32)
     choose_convolutions(convolution, CPU)
     assert node(convolution, x) == "ConvolutionBackward0"
