@@ -9,7 +9,7 @@ from barlowctl.amounts import counted
 from barlowctl.assemble.data import ImageSet, count_classes
 from barlowctl.criteria import CRITERIA
 from barlowctl.data.beton.reader import Beton
-from barlowctl.data.sources.hold_out import group_of_each
+from barlowctl.data.sources.hold_out import are_positions, group_of_each
 from barlowctl.errors import UserError
 from barlowctl.recipe.schema import Recipe
 
@@ -72,14 +72,16 @@ def _held_out_by_groups(
 ) -> np.ndarray:
     """Which of `pool` are held out (bool). How many groups, and of how many, is noted in the source's report."""
     pattern = recipe.data.holdout_groups
-    if isinstance(source, Beton) and not source.has_names:
+    named = not isinstance(source, Beton) or source.has_names
+    names = [source.name_of(row) for row in pool.tolist()] if named else []
+    if not named or are_positions(names):
         raise UserError(
-            f"data.holdout_groups is '{pattern}', a part of names, and {source.path} does not have the names of its "
-            "images",
-            allowed="a folder of images, or what `barlowctl data pack` made of one",
+            f"data.holdout_groups is '{pattern}', a part of names, and the images of {source.path} have none"
+            + (f": the first is {names[0]}" if named else ""),
+            allowed="images that are files, or what `barlowctl data pack` made of them; groups in a column of Parquet "
+            "files are held out by `barlowctl data pack --hold-out 20 --groups-column COLUMN`, into a test split",
             next=_WITHOUT_GROUPS,
         )
-    names = [source.name_of(row) for row in pool.tolist()]
     try:
         groups = group_of_each(names, pattern, "data.holdout_groups")
     except UserError as error:

@@ -10,10 +10,13 @@ import pytest
 
 from barlowctl.assemble.data import open_images
 from barlowctl.assemble.holdout import check_holdout, count, held_out, whole_groups
+from barlowctl.data.beton.pack import pack
+from barlowctl.data.sources import open_source
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
 from barlowctl.recipe.caution import cautions
 from barlowctl.recipe.schema import Recipe
+from tests.data.sources.test_hold_out import of_parquet
 from tests.data.sources.test_sources import picture
 
 
@@ -73,6 +76,17 @@ def test_images_of_a_group_are_on_one_side(patients: Path, seed: int) -> None:
     assert f"held out: {len(of_held)} of 12 groups, {len(held)} images" in source.scan_report.notes
     assert (np.diff(train) > 0).all()
     assert (np.diff(held) > 0).all()
+
+
+def test_packed_rows_have_no_names_that_could_group_them(tmp_path: Path) -> None:
+    of_parquet(tmp_path / "scans")
+    pack(open_source(tmp_path / "scans"), tmp_path / "scans.beton")
+    source = open_images(str(tmp_path / "scans.beton"))
+    with pytest.raises(UserError, match=r"a part of names, .* have none: the first is row \d+$") as error:
+        held_out(source, recipe_of("data.holdout=6", "data.holdout_groups=[0-9]+"))
+    assert error.value.allowed is not None
+    assert "`barlowctl data pack --hold-out 20 --groups-column COLUMN`" in error.value.allowed
+    assert error.value.next == "--set data.holdout_groups="
 
 
 def test_other_seeds_hold_out_other_groups(patients: Path) -> None:

@@ -18,6 +18,8 @@ from barlowctl.data.tree.splits import choices
 from barlowctl.errors import UserError
 
 _SPLITS = ("train", "test")
+_POSITION = re.compile(r"(row |.*\[)\d+\]?")
+"""How images that are no files are called: `row 7` of Parquet files, `train[7]` of arrays."""
 
 
 class Part(Picked):
@@ -111,6 +113,13 @@ def _held_out_by_groups(
     column = options.groups_column
     groups = names if column is None else _values_of(source, column)
     if options.groups is not None:
+        if column is None and are_positions(names):
+            raise UserError(
+                f"--groups is '{options.groups}', a part of names, and the images of {source.path} have none: the "
+                f"first is {names[0]}",
+                allowed="images that are files; of Parquet files --groups-column and a column",
+                next="without --groups",
+            )
         try:
             groups = group_of_each(groups, options.groups)
         except UserError as error:
@@ -144,6 +153,12 @@ def _values_of(source: Source, column: str) -> list[str]:
 def _classes_without(labels: np.ndarray, held: np.ndarray) -> int:
     """How many classes no image is held out of."""
     return len(set(labels[labels >= 0].tolist()) - set(labels[held].tolist()))
+
+
+def are_positions(names: Sequence[str]) -> bool:
+    """Whether these are positions and no names: alike except for a number, as those of rows and arrays are."""
+    matches = [_POSITION.fullmatch(name) for name in names]
+    return len({match and match[1] for match in matches}) == 1 and matches[0] is not None
 
 
 def group_of_each(names: Sequence[str], pattern: str, key: str = "--groups") -> list[str]:

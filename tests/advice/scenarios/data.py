@@ -326,6 +326,10 @@ SCENARIOS = {
     "groups without a match": Scenario(
         [*PACK, "my images/train", "./new.beton", "--hold-out", "20", "--groups", "patient"]
     ),
+    "groups of rows without names": Scenario(
+        [*PACK, "images.parquet", "./new.beton", "--label-column", "kind", "--hold-out", "50", "--groups", "[0-9]+"],
+        a_table_of_images,
+    ),
     "groups of all images": Scenario([*PACK, "my images/train", "./new.beton", "--hold-out", "20", "--groups", "p?ng"]),
     "groups of images without labels": Scenario(
         [*PACK, "one folder", "./new.beton", "--hold-out", "20", "--groups", "[0-9]+"]

@@ -10,7 +10,7 @@ import pytest
 
 from barlowctl.data.home import resolve
 from barlowctl.data.sources import open_source
-from barlowctl.data.sources.hold_out import group_of_each, held_out_groups, held_out_of_each
+from barlowctl.data.sources.hold_out import are_positions, group_of_each, held_out_groups, held_out_of_each
 from barlowctl.data.sources.read_options import ReadOptions
 from barlowctl.errors import UserError
 from tests.data.sources.test_sources import picture
@@ -181,6 +181,31 @@ def test_groups_that_cannot_be_made_are_refused(birds: Path) -> None:
     with pytest.raises(UserError, match="has two labelled images of different groups") as error:
         open_source(birds, "train", ReadOptions(hold_out=20, groups="png"))
     assert error.value.next == "without --groups"
+
+
+def test_a_part_of_names_is_refused_where_images_are_no_files(tmp_path: Path) -> None:
+    """`[0-9]+` matches the number of each row, and would make every image a group of its own."""
+    path = of_parquet(tmp_path / "scans")
+    for pattern in ("[0-9]+", "patient[0-9]+"):
+        with pytest.raises(UserError, match=r"a part of names, .*scans have none: the first is row 0"):
+            open_source(path, "train", ReadOptions(hold_out=25, groups=pattern))
+    both = ReadOptions(hold_out=25, groups="[0-9]+", groups_column="patient")
+    assert len(open_source(path, "test", both)) == 8
+
+
+@pytest.mark.parametrize(
+    ("names", "positions"),
+    [
+        (["row 3", "row 12"], True),
+        (["train[0]", "train[1]"], True),
+        (["one[0]", "other[0]"], False),
+        (["row 3", "row of trees"], False),
+        (["p1.png", "p2.png"], False),
+        ([], False),
+    ],
+)
+def test_positions_are_no_names(names: list[str], positions: bool) -> None:
+    assert are_positions(names) is positions
 
 
 def test_groups_of_images_without_labels_are_not_blamed(tmp_path: Path) -> None:
