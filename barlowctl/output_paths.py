@@ -112,6 +112,11 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(_nearest(folder.absolute())).free
 
 
+def is_full(error: OSError) -> bool:
+    """Whether a disk, or a person's share of it, has no room left."""
+    return error.errno in _FULL
+
+
 def why_not_written(error: Exception, folder: Path, *, needed: int | None = None) -> str:
     """Why something could not be written in a folder; of a full disk also the room that there is.
 

@@ -203,7 +203,11 @@ def run(arguments: list[str]) -> int:
         _trace()
         refusal = refused_package(error) or refused_memory(error)
         if isinstance(error, OSError):
-            refusal = refused_output(error) or refused_path(error, arguments, commands()) or refused_disk(error)
+            refusal = (
+                refused_output(error)
+                or refused_path(error, arguments, commands())
+                or refused_disk(error, arguments, commands())
+            )
         if refusal is not None:
             _hand_over(refusal)
             refusal.next = completed(refusal.next, arguments, commands())

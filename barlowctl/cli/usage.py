@@ -18,7 +18,7 @@ from barlowctl.cli.advice import options_of, pairs, repeated, typed
 from barlowctl.cli.example_values import example_value, number_kind
 from barlowctl.cli.help import choices, kind
 from barlowctl.errors import UserError, did_you_mean, nearest
-from barlowctl.output_paths import why_not_written
+from barlowctl.output_paths import NEXT, is_full, why_not_written
 
 NEAR = 0.7
 """Of difflib's ratio, from which on an option is taken for another: below it lie words that share a few letters."""
@@ -138,8 +138,11 @@ def refused_path(error: OSError, arguments: Sequence[str], root: Any) -> UserErr
     )
 
 
-def refused_disk(error: OSError) -> UserError | None:
-    """The error of a disk that is full or fails, where nobody said so nearer to it; None: it is another one."""
+def refused_disk(error: OSError, arguments: Sequence[str], root: Any) -> UserError | None:
+    """The error of a disk that is full or fails, where nobody said so nearer to it; None: it is another one.
+
+    On a full disk another place is advised, where an option named that of the file.
+    """
     number = error.errno
     if number is None or number not in FAILING_DISK:
         return None
@@ -149,8 +152,19 @@ def refused_disk(error: OSError) -> UserError | None:
     return UserError(
         f"{'a file' if path is None else repr(path)} {FAILING_DISK[number]}: {why}{notes}",
         allowed="a disk that works, with room on it",
-        next="barlowctl ...",
+        next=_other_place(path, arguments, root) if path is not None and is_full(error) else "barlowctl ...",
     )
+
+
+def _other_place(file: str, arguments: Sequence[str], root: Any) -> str:
+    """To name another place than that of a file, with the option that named it; else to type the same again."""
+    _, command = typed(arguments, root)
+    options, place = options_of(command), Path(file).absolute()
+    for flag, values in pairs(arguments, options):
+        name = max(options[flag].opts, key=len) if flag in options else ""
+        if name in NEXT and any(place.is_relative_to(Path(value).absolute()) for value in values):
+            return NEXT[name]
+    return "barlowctl ..."
 
 
 def refused_memory(error: Exception) -> UserError | None:

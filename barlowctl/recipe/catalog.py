@@ -8,6 +8,7 @@ from pathlib import Path
 from barlowctl import shell
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.files import atomic_write, written_as_path
+from barlowctl.output_paths import why_not_written
 
 
 def shipped_directory() -> Path:
@@ -62,7 +63,7 @@ def copy(name_or_path: str, target: Path) -> Path:
     """Copy a recipe's file, comments included, to `target` (a file, or a folder to put it in).
 
     Raises:
-        UserError: the target exists already, or its folder does not.
+        UserError: the target exists already, its folder does not, or it cannot be written.
     """
     source = find(name_or_path)
     if target.is_dir():
@@ -74,6 +75,12 @@ def copy(name_or_path: str, target: Path) -> Path:
             f"the folder '{target.parent}' does not exist",
             next=f"{shell.line('mkdir', '-p', target.parent)} && barlowctl ...",
         )
-    with atomic_write(target, new=True) as temporary:
-        shutil.copyfile(source, temporary)
+    try:
+        with atomic_write(target, new=True) as temporary:
+            shutil.copyfile(source, temporary)
+    except OSError as error:
+        raise UserError(
+            f"'{target}' cannot be written: {why_not_written(error, target.parent)}",
+            next="name another place as FILE|FOLDER",
+        ) from error
     return target

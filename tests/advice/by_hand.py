@@ -17,6 +17,7 @@ PASSED_ON = "made elsewhere: collected there, or from what was typed"
 REASONS = {
     "name another directory with --out": PLACE,
     "name another place as OUT": PLACE,
+    "name another place as FILE|FOLDER": PLACE,
     "name another place with --out": PLACE,
     "name another place with --map": PLACE,
     "name another place with --neighbours-out": PLACE,

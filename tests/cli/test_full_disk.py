@@ -31,18 +31,21 @@ COMMANDS = {
     "preview": "data preview --recipe digits.toml --out new/pictures/a.png",
     "pack": "data pack photos new/packed/a.beton",
     "compare": "runs compare RUN RUN --out new/pictures/a.png",
+    "recipe": "recipes copy digits.toml mine.toml",
 }
 
 
 ADVISED = {
-    "embed": "--out",
-    "map": "--map",
-    "neighbours": "--neighbours-out",
-    "pictures": "--patches",
-    "probe": "--out",
-    "report": "--out",
+    "embed": "with --out",
+    "map": "with --map",
+    "neighbours": "with --neighbours-out",
+    "pictures": "with --patches",
+    "patches": "with --patches",
+    "probe": "with --out",
+    "recipe": "as FILE|FOLDER",
+    "report": "with --out",
 }
-"""Command -> the option that its `next:` names."""
+"""Command -> with which option, or as which word, its `next:` names another place."""
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ def test_nothing_is_left(name: str, full: None, trained: Path, capsys: pytest.Ca
     captured = capsys.readouterr()
     assert "No space left on device" in captured.err
     assert captured.err.startswith("error: ")
-    assert name not in ADVISED or captured.err.endswith(f"name another place with {ADVISED[name]}\n")
+    assert name not in ADVISED or captured.err.endswith(f"name another place {ADVISED[name]}\n")
     lines = "".join(line for line in captured.err.splitlines() if not line.startswith("error: "))
     assert not re.search("(drawn|written) to", captured.out + lines)
     assert sorted(Path.cwd().rglob("*")) == before

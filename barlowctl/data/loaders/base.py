@@ -88,6 +88,6 @@ def check_source(source: Any, channels: int) -> None:
     what = f"images of {has} bands" if are_bands(has) else "grey or coloured images"
     raise UserError(
         f"{source.path} holds {what}, where images of {counted(channels, 'channel')} are taken",
-        allowed=f"{has}" if are_bands(has) else "1 (grey) or 3 (colours)",
+        allowed=f"images of {channels} bands" if are_bands(channels) else "grey or coloured images",
         next="without --data",
     )

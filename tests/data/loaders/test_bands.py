@@ -101,7 +101,7 @@ def test_other_channels_than_there_are_are_refused(kind: type, has: int, other: 
     source = written(tmp_path / "bands.beton", [bands_of(0, has)])
     with pytest.raises(UserError, match=f"where images of {other} channels? are taken") as caught:
         kind(source, views=VIEWS, batch_size=1, channels=other)
-    assert caught.value.allowed == ("4" if has == 4 else "1 (grey) or 3 (colours)")
+    assert caught.value.allowed == (f"images of {other} bands" if other > 3 else "grey or coloured images")
 
 
 def test_a_raw_image_of_another_length_is_unreadable(tmp_path: Path) -> None:
