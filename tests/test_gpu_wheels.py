@@ -11,7 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.test_setup import SHELL_TOOLS, fake, pins, required, shim_requirements, tools
+from tests.test_setup import SHELL_TOOLS, fake, needs_installation, pins, required, shim_requirements, tools
 
 THIS = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -26,6 +26,7 @@ def listed(checkout: Path, name: str) -> dict[str, str]:
     return versions
 
 
+@needs_installation
 def test_what_is_gathered_is_what_is_needed_less_what_is_there(checkout: Path) -> None:
     there = frozenset(listed(checkout, "there"))
     needed = required(["barlowctl[heif,tiff,test]", *shim_requirements(checkout)], there=there) - {"barlowctl"}

@@ -158,7 +158,8 @@ def test_rows_as_json(capsys: Captured, rows: str) -> None:
     assert measured["ours"]["value"] == pytest.approx(measured["authors"]["value"], rel=1e-4)
     assert measured["authors"]["peak_mb"] > 2 * 2048**2 * 4 / 1e6
     assert measured["ours"]["peak_mb"] < 2048**2 * 4 / 1e6
-    assert measured["ours"]["ratio_memory"] > 3
+    # Freed memory can be enough for the Gram form: then nothing was added, and there is no ratio.
+    assert measured["ours"]["ratio_memory"] is None or measured["ours"]["ratio_memory"] > 3
     assert measured["ours"]["ratio_time"] > 2
     assert {row["w"] for row in document["wire"]} == set(loss.RANKS)
 

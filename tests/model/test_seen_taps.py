@@ -125,7 +125,7 @@ def test_all_other_convolutions_go_without_them_too(name: str, size: int) -> Non
     torch.manual_seed(size)
     layout = torch.contiguous_format if name in ("lambda", "of experts") else torch.channels_last
     layer = LAYERS[name]().to(memory_format=layout)
-    exact = copy.deepcopy(layer).double()
+    exact, before = copy.deepcopy(layer).double(), copy.deepcopy(layer)
     choose_convolutions(layer, CPU)
     assert type(layer).__name__ in (type(exact).__name__, "SeenTaps")
     assert type(copy.deepcopy(layer)) is type(layer)
@@ -133,10 +133,11 @@ def test_all_other_convolutions_go_without_them_too(name: str, size: int) -> Non
     twin = x.detach().double().requires_grad_()
     leave_no_number_in_memory()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = layer(x)
+        out, of_torch = layer(x), before(x.detach())
     expected = exact(twin)
     weights = torch.linspace(-1.0, 1.0, out.numel()).bfloat16().view(out.shape)
     out.backward(weights.to(out.dtype))
+    of_torch.backward(weights.to(of_torch.dtype))
     expected.backward(weights.double())
     pairs = [("out", out.detach(), expected.detach()), ("x", x.grad, twin.grad)]
     for (parameter, ours), theirs in zip(layer.named_parameters(), exact.parameters(), strict=True):
@@ -145,7 +146,10 @@ def test_all_other_convolutions_go_without_them_too(name: str, size: int) -> Non
         assert ours is not None
         assert theirs is not None
         assert ours.isfinite().all(), what
-        assert (ours.double() - theirs).abs().max() <= 0.05 * theirs.abs().max() + 1e-3, what
+        most = 0.05 * theirs.abs().max() + 1e-3
+        if what == "bias":  # a sum of what comes in, no taps: torch adds it up in bfloat16 where it has no AVX-512
+            most = max(most, (before.bias.grad.double() - theirs).abs().max())
+        assert (ours.double() - theirs).abs().max() <= most, what
     plain = exact.float()
     plain.load_state_dict(layer.state_dict())
     assert torch.equal(layer.eval()(x), plain.eval()(x))

@@ -72,14 +72,21 @@ def test_results_are_those_of_both_branches(
 
 
 @pytest.mark.parametrize("channels", [32, 128])
-def test_the_gradient_of_the_map_is_the_sum_to_the_bit(monkeypatch: pytest.MonkeyPatch, channels: int) -> None:
-    ours, x = block_of(Bottleneck, channels, 2), map_of(channels, 9)
-    choose_convolutions(ours, CPU)
-    choose_norms(ours, CPU)
-    theirs = copy.deepcopy(ours)
-    met = trained(ours, x)
-    monkeypatch.setattr(fused_norm, "begun", as_before)
-    assert all(torch.equal(value, met[name]) for name, value in trained(theirs, x).items())
+def test_the_gradient_of_the_map_is_the_sum_to_the_bit(channels: int) -> None:
+    convolution, downsample = ready(channels)
+    x = map_of(channels, 9).requires_grad_()
+    whole, shortcut = branches(x, convolution, downsample)
+    of_whole, of_shortcut = map_of(channels, 9), map_of(4 * channels, 5)
+    summed = of_whole.clone()
+    torch.autograd.backward([whole, shortcut], [of_whole, of_shortcut])
+    assert x.grad is not None
+
+    seen = x.detach()[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last).requires_grad_()
+    apart = downsample[1](downsample[0].of_seen_pixels(seen))  # type: ignore[operator]
+    (of_seen,) = torch.autograd.grad(apart, seen, of_shortcut)
+    summed[:, :, ::2, ::2] += of_seen
+    assert torch.equal(shortcut, apart)
+    assert torch.equal(x.grad, summed)
 
 
 def ready(channels: int = 32) -> tuple[ProductConvolution, nn.Sequential]:

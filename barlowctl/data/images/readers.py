@@ -38,7 +38,8 @@ def installation(reader: Reader) -> str | None:
 def _pillow_has(codec: str) -> bool:
     from PIL import features
 
-    return bool(features.check(codec))
+    known = codec in features.modules or codec in features.codecs  # of an unknown name `check` warns
+    return known and bool(features.check(codec))
 
 
 @functools.cache

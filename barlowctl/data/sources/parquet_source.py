@@ -185,10 +185,11 @@ class ParquetImages(Source):
     @contextlib.contextmanager
     def _look_into(self, file: Path) -> Iterator[Any]:
         """A file, opened; what goes wrong with it is said with its name."""
+        failures: tuple[type[Exception], ...] = (OSError, *self._failure)
         try:
             with self._parquet.ParquetFile(file) as opened:
                 yield opened
-        except (OSError, self._failure) as error:
+        except failures as error:
             if isinstance(error, OSError) and error.errno:  # of the system, not of what is in the file
                 raise UserError(f"{file} cannot be read: {os.strerror(error.errno)}") from error
             raise UserError(f"{file} is not a readable Parquet file: {error}", next="download it again") from error
@@ -239,12 +240,12 @@ class ParquetImages(Source):
         return self._opened[1]
 
 
-def _pyarrow() -> tuple[Any, type[Exception]]:
-    """Its module for Parquet files, and what it raises."""
+def _pyarrow() -> tuple[Any, tuple[type[Exception], ...]]:
+    """Its module for Parquet files, and what it raises; of damaged text that is Python's error."""
     (parquet,) = required("Parquet files need pyarrow", "pyarrow.parquet")
     import pyarrow
 
-    return parquet, pyarrow.ArrowException
+    return parquet, (pyarrow.ArrowException, UnicodeDecodeError)
 
 
 def _first(opened: Any, column: str) -> bytes | None:

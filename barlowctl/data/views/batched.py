@@ -205,7 +205,9 @@ def compiled() -> Operations:
 
 def half_kernels(sigma: np.ndarray, length: int, largest: float) -> np.ndarray:
     """float32 (n, radius of sigma `largest` + 1): the weights of the pixels k away, 0 beyond an image's own radius."""
-    radius, longest = (np.minimum(np.ceil(3.0 * np.float64(value)), length - 1) for value in (sigma, largest))
+    radius, longest = (
+        np.minimum(np.ceil(3.0 * np.asarray(value, np.float64)), length - 1) for value in (sigma, largest)
+    )
     k = np.arange(int(longest) + 1)
     weights = np.exp(-0.5 * (k / sigma.astype(np.float64)[:, None]) ** 2) * (k <= radius[:, None])
     total = weights[:, :1] + 2.0 * weights[:, 1:].sum(1, keepdims=True)

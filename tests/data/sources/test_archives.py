@@ -261,6 +261,20 @@ def test_parquet_over_row_groups_and_files(tmp_path: Path, nested: bool) -> None
     assert open_source(tmp_path, "test")[0].data == jpeg(9)
 
 
+def test_a_row_with_damaged_text_is_unreadable(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8 where the path of an image is: pyarrow hands on Python's error."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    paths = pa.array([b"a.png", b"\x80.png"]).view(pa.string())
+    images = pa.StructArray.from_arrays([pa.array([jpeg(0), jpeg(1)]), paths], ["bytes", "path"])
+    parquet.write_table(pa.table({"image": images}), tmp_path / "x.parquet")
+    source = open_source(tmp_path / "x.parquet")
+    assert source[0].data == jpeg(0)
+    with pytest.raises(OSError, match="damaged in the Parquet file: 'utf-8' codec can't decode byte 0x80"):
+        source[1]
+
+
 FEW_FILES = """
 import resource, sys
 from barlowctl.data.beton.pack import pack
