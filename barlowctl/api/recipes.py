@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tomli_w
 from pydantic import BaseModel
+from torch import Tensor
 
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, kind_of
 from barlowctl.recipe import catalog, load
 from barlowctl.recipe.schema import Recipe
 
@@ -42,7 +44,17 @@ def open_recipe(recipe: RecipeLike | None, overrides: Overrides | None = None) -
 
 def override_texts(overrides: Overrides) -> list[str]:
     """Overrides as `--set` takes them: key=value, the value as TOML writes it."""
-    return [f"{key}={_toml(value)}" for key, value in _leaves(overrides, Recipe)]
+    texts = []
+    for key, value in _leaves(overrides, Recipe):
+        try:
+            texts.append(f"{key}={_toml(value)}")
+        except TypeError as error:
+            raise UserError(
+                f"overrides has {kind_of(value)} for {key!r}: {error}",
+                allowed="numbers, strings, True and False, and lists and dictionaries of them; a network by its name "
+                "in timm (docs/python.md, Parts of your own)",
+            ) from error
+    return texts
 
 
 def _leaves(values: Overrides, schema: type[BaseModel] | None, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -66,7 +78,12 @@ def _section(schema: type[BaseModel] | None, key: str) -> type[BaseModel] | None
 
 
 def _toml(value: Any) -> str:
-    """A value as TOML writes it, in one line."""
+    """A value as TOML writes it, in one line; of NumPy's and torch's their numbers.
+
+    Raises:
+        TypeError: TOML has no such values.
+    """
+    value = value.tolist() if isinstance(value, np.ndarray | np.generic | Tensor) else value
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{json.dumps(str(key))} = {_toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):

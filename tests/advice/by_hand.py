@@ -170,6 +170,7 @@ REASONS = {
     "torch.as_tensor(embeddings) of an array": PYTHON,
     "without recipe, overrides and init": PYTHON,
     "open it again with them": PYTHON,
+    "barlowctl.build_method(recipe, backbone=module), for a loop of your own": PYTHON,
     "without overrides": PYTHON,
     "name another one with --backbone": CHOICE_OF_NETWORK,
     "say which it is, e.g. --backbone resnet18": CHOICE_OF_NETWORK,

@@ -9,9 +9,12 @@ from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import barlowctl
 from barlowctl.api import arguments
+from barlowctl.api.recipes import override_texts
 from barlowctl.errors import kind_of
 
 ONE_OR_MORE = "a string, a path, a list, each a string or a path or None"
@@ -84,3 +87,20 @@ def test_long_values_are_named_by_their_kind() -> None:
     assert arguments.described([0] * 100) == "a list"
     assert arguments.described(np.zeros(3)) == "array([0., 0., 0.]), an ndarray"
     assert kind_of(3) == "an int"
+
+
+def test_a_module_is_no_part_of_a_recipe() -> None:
+    module = nn.Linear(2, 2)
+    with pytest.raises(barlowctl.UserError, match=r"^backbone is a Linear: a run notes how") as error:
+        barlowctl.pretrain("quickstart", backbone=module)  # type: ignore[call-arg]
+    assert "register_model" in error.value.__notes__[0]
+    assert error.value.__notes__[1].startswith("next: barlowctl.build_method(recipe, backbone=module)")
+    with pytest.raises(barlowctl.UserError, match=r"^overrides has a Linear for 'model\.backbone'"):
+        barlowctl.pretrain("quickstart", overrides={"model.backbone": module})
+    with pytest.raises(TypeError, match="unexpected keyword argument 'backbone'"):
+        barlowctl.pretrain("quickstart", backbone="resnet18")  # type: ignore[call-arg]
+
+
+def test_numbers_of_numpy_and_torch_are_numbers() -> None:
+    overrides = {"views.mean": np.array([0.25, 0.5]), "train.epochs": np.int64(3), "optimizer.lr": torch.tensor(0.5)}
+    assert override_texts(overrides) == ["views.mean=[0.25, 0.5]", "train.epochs=3", "optimizer.lr=0.5"]
