@@ -173,19 +173,18 @@ class Hdf5Rows:
 
 
 _Identity = tuple[Path, int, int, int]  # a file that was written anew under its name is another one
-_files: OrderedDict[_Identity, Any] = OrderedDict()
+_files: OrderedDict[Path, tuple[_Identity, Any]] = OrderedDict()
 _blocks: OrderedDict[tuple[_Identity, str, int], np.ndarray] = OrderedDict()
 _lock = threading.RLock()
 
 
-def _forget() -> None:
-    """In a process that was forked: what is open and who reads is its parent's."""
+def _unlock() -> None:
+    """In a process that was forked: a thread that reads is its parent's."""
     global _lock
     _lock = threading.RLock()
-    _files.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_unlock)
 
 
 def _open(path: Path) -> Any:
@@ -198,10 +197,14 @@ def _opened(path: Path) -> Iterator[tuple[Any, _Identity]]:
     with _lock:
         about = os.stat(path)
         identity = path, about.st_ino, about.st_mtime_ns, about.st_size
-        file = _files.pop(identity, None) or _open(path)
-        _files[identity] = file
+        before, file = _files.pop(path, (None, None))
+        if before != identity:
+            if file is not None:
+                file.close()  # or HDF5 takes what it knows of the file before for the new one
+            file = _open(path)
+        _files[path] = identity, file
         while len(_files) > _MOST_OPEN:
-            _files.popitem(last=False)[1].close()
+            _files.popitem(last=False)[1][1].close()
         yield file, identity
 
 

@@ -6,7 +6,10 @@ import gzip
 import io
 import os
 import pickle
+import signal
 import sys
+import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -326,18 +329,38 @@ def test_rows_are_read_by_several_threads_and_processes(tmp_path: Path) -> None:
         assert all(np.array_equal(data, images[at]) for at, data in zip(order, read, strict=True))
     again = pickle.loads(pickle.dumps(source))
     assert np.array_equal(again[33].data, images[33])
-    child = os.fork()
+    reading, done = threading.Event(), threading.Event()
+
+    def read_on() -> None:
+        with hdf5_files._lock:
+            reading.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=read_on)
+    thread.start()
+    assert reading.wait(60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12: a process of several threads is forked
+        child = os.fork()
     if not child:
+        signal.alarm(30)
         os._exit(0 if all(np.array_equal(source[at].data, images[at]) for at in order) else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    status = os.waitpid(child, 0)[1]
+    done.set()
+    thread.join()
+    assert status == 0
 
 
 def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
+    """As another process writes it: in its place, while it is open here."""
+    contents = []
     for add in (0, 1):
-        (tmp_path / "x.h5").unlink(missing_ok=True)
-        path = write(tmp_path / "x.h5", images=(IMAGES + np.uint8(add), {"chunks": (5, 10, 8)}))
-        os.utime(path, ns=(add, add))
-        assert np.array_equal(open_source(path)[3].data, IMAGES[3] + np.uint8(add))
+        path = write(tmp_path / f"{add}.h5", images=(IMAGES + np.uint8(add), {"chunks": (5, 10, 8)}))
+        contents.append(path.read_bytes())
+    for add, content in enumerate(contents):
+        (tmp_path / "x.h5").write_bytes(content)
+        os.utime(tmp_path / "x.h5", ns=(add, add))
+        assert np.array_equal(open_source(tmp_path / "x.h5")[3].data, IMAGES[3] + np.uint8(add))
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
