@@ -12,6 +12,7 @@ from typing import Any, Unpack
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import model_entrypoint
 from torch import Tensor
 
 from barlowctl import memory, shell
@@ -208,8 +209,14 @@ def _verify(model: ExportedModel, path: Path, format: Format) -> tuple[float, st
 
 def _not_the_same(model: ExportedModel, format: Format, what: str) -> Misfit:
     """What the format's library makes of the files is not the run's network."""
+    own = ""
+    if format.name == "hub" and not model_entrypoint(model.architecture).__module__.startswith("timm."):
+        own = (
+            f". timm leaves the weights of a folder to the function that is registered as {model.architecture}, with "
+            "pretrained=True, and yours does not read them, as timm.models.build_model_with_cfg would"
+        )
     return Misfit(
-        f"{model.architecture} with arguments {dict(model.timm_args)} {what}; nothing was written",
+        f"{model.architecture} with arguments {dict(model.timm_args)} {what}; nothing was written{own}",
         next="--format timm" if format.name != "timm" else "barlowctl doctor",
     )
 

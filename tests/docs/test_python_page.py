@@ -86,6 +86,8 @@ def test_every_block_runs(checkout: Path, capsys: pytest.CaptureFixture[str]) ->
     assert Path("my-small.safetensors").is_file()
     with pytest.raises(barlowctl.UserError, match="transformers calls forward_features, which my_small has not"):
         network["run"].export("transformers", "mine")
+    with pytest.raises(barlowctl.UserError, match="yours does not read them, as timm"):
+        network["run"].export("hub", "mine")
     assert "transformers" in network["run"].export_all("all").left_out
     assert method["terms"].loss == 1 - method["terms"].agreement
 
