@@ -39,4 +39,5 @@ def note_depth(
     if source.other_classes:
         source.scan_report.note(f"{arrangement.pile}; to take the folders for classes: {command}")
     elif note := note_on_depth(names, arrangement.class_names, command):
+        source.deeper_classes = True
         source.scan_report.note(note)

@@ -73,19 +73,19 @@ def part(source: Source, split: str, options: ReadOptions, there: Collection[str
 def _nothing_held_out(source: Source, labels: np.ndarray, options: ReadOptions) -> UserError:
     percent, groups, column = options.hold_out or 0, options.groups, options.groups_column
     named = f"--hold-out is {percent}, but no class of {source.path} has two labelled images"
-    possible = len(held_out_of_each(labels, percent)) > 0
-    if possible and groups is None and column is not None:
-        return UserError(
-            f"{named} of different groups (--groups-column is '{column}')",
-            allowed="a column whose values differ from patient to patient",
-            next="without --groups-column",
-        )
-    if possible and groups is not None:
-        return UserError(
-            f"{named} of different groups (--groups is '{groups}')",
-            allowed="a regular expression whose match differs from patient to patient, e.g. 'patient[0-9]+'",
-            next="without --groups",
-        )
+    by_column = groups is None and column is not None
+    if len(held_out_of_each(labels, percent)):  # without the groups there would be some
+        option, value = ("--groups-column", column) if by_column else ("--groups", groups)
+        apart = f"{named} of different groups ({option} is '{value}')"
+        if source.deeper_classes:  # patients may be the classes: held out without their groups, each is on both sides
+            return UserError(
+                f"{apart}; the images lie deeper than the folders that are their classes",
+                allowed="classes of several groups each, such as the folders that the images lie in",
+                next="--class-folders inner",
+            )
+        column_of_patients = "a column whose values differ from patient to patient"
+        match = "a regular expression whose match differs from patient to patient, e.g. 'patient[0-9]+'"
+        return UserError(apart, allowed=column_of_patients if by_column else match, next=f"without {option}")
     return UserError(
         named,
         allowed="class folders, or a table of labels beside the images (docs/data.md)",

@@ -38,6 +38,7 @@ class Source(abc.ABC):
     splits: those that its folders or its table say there are; see `other_splits`.
     in_chunks: how many images have parts in what is unpacked to read one; 1: each lies by itself.
     other_classes: whether folders that are no classes become some with `data pack --class-folders inner`.
+    deeper_classes: whether images lie deeper than the class folders, and other folders may be the classes.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Source(abc.ABC):
     splits: Collection[str] = ()
     in_chunks: int = 1
     other_classes: bool = False
+    deeper_classes: bool = False
 
     @functools.cached_property
     def scan_report(self) -> ScanReport:

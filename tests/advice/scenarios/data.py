@@ -231,6 +231,13 @@ def some_sorted(patch: Patch) -> None:
         shutil.copy("one folder/0.png", f"sorted/more{number}.png")
 
 
+def folders_of_patients(patch: Patch) -> None:
+    """Images two folders deep, patients first."""
+    for patient in range(4):
+        for kind in ("a", "b"):
+            shutil.copytree(f"my images/train/{kind}", f"hospital/patient{patient}/{kind}")
+
+
 def half_imagenet100(patch: Patch) -> None:
     assert barlowctl(["data", "pack", "my images", "imagenet100", "--quiet"]) == 0
 
@@ -331,6 +338,9 @@ SCENARIOS = {
         a_table_of_images,
     ),
     "groups of all images": Scenario([*PACK, "my images/train", "./new.beton", "--hold-out", "20", "--groups", "p?ng"]),
+    "groups that are the classes": Scenario(
+        [*PACK, "hospital", "./new.beton", "--hold-out", "20", "--groups", "patient[0-9]"], folders_of_patients
+    ),
     "groups of images without labels": Scenario(
         [*PACK, "one folder", "./new.beton", "--hold-out", "20", "--groups", "[0-9]+"]
     ),

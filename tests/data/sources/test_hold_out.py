@@ -183,6 +183,23 @@ def test_groups_that_cannot_be_made_are_refused(birds: Path) -> None:
     assert error.value.next == "without --groups"
 
 
+def test_groups_that_are_the_outer_classes_lead_to_the_inner_ones(tmp_path: Path) -> None:
+    """Advised to hold out without the groups, a person would have each patient on both sides."""
+    for patient in range(4):
+        for kind in ("benign", "malign"):
+            for number in range(2):
+                picture(tmp_path / "scans" / f"patient{patient}" / kind / f"{number}.png")
+    grouped = {"hold_out": 25, "groups": "patient[0-9]"}
+    with pytest.raises(UserError, match=r"lie deeper.*classes") as error:
+        open_source(tmp_path / "scans", "train", ReadOptions(**grouped))  # type: ignore[arg-type]
+    assert error.value.next == "--class-folders inner"
+    inner = ReadOptions(**grouped, class_folders="inner")  # type: ignore[arg-type]
+    sides = [open_source(tmp_path / "scans", split, inner) for split in ("train", "test")]
+    assert [len(side) for side in sides] == [12, 4]
+    of_each = [{Path(side.describe(row)[0]).parts[0] for row in range(len(side))} for side in sides]
+    assert not of_each[0] & of_each[1]
+
+
 def test_a_part_of_names_is_refused_where_images_are_no_files(tmp_path: Path) -> None:
     """`[0-9]+` matches the number of each row, and would make every image a group of its own."""
     path = of_parquet(tmp_path / "scans")
