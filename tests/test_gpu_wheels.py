@@ -26,11 +26,16 @@ def listed(checkout: Path, name: str) -> dict[str, str]:
     return versions
 
 
+LEFT_OUT = {"astropy", "astropy-iers-data", "h5py", "pyerfa"}
+"""Of the tests' packages: 18 MB of wheels whose images no GPU test reads. Tests that need them are skipped there."""
+
+
 @needs_installation
 def test_what_is_gathered_is_what_is_needed_less_what_is_there(checkout: Path) -> None:
     there = frozenset(listed(checkout, "there"))
     needed = required(["barlowctl[heif,tiff,test]", *shim_requirements(checkout)], there=there) - {"barlowctl"}
-    assert needed == listed(checkout, "lacking").keys()
+    assert needed >= LEFT_OUT
+    assert needed - LEFT_OUT == listed(checkout, "lacking").keys()
 
 
 def test_every_gathered_package_has_one_version(checkout: Path) -> None:

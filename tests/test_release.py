@@ -188,7 +188,8 @@ def test_publishing_checks_first_and_alone_has_the_right_to_publish() -> None:
 
 def test_the_tests_are_run_as_anybody_runs_them(checkout: Path) -> None:
     workflow = yaml.safe_load((WORKFLOWS / "test.yml").read_text(encoding="utf-8"))
-    (job,) = workflow["jobs"].values()
+    assert "make test-oldest" in [step.get("run") for step in workflow["jobs"]["oldest"]["steps"]]
+    job = workflow["jobs"]["test"]
     assert ".ci/run" in [step.get("run") for step in job["steps"]]
     classifiers = (checkout / "pyproject.toml").read_text(encoding="utf-8")
     assert all(
@@ -202,7 +203,7 @@ def test_no_token_stays_in_a_checkout() -> None:
     files = sorted(WORKFLOWS.glob("*.yml"))
     jobs = [job for file in files for job in yaml.safe_load(file.read_text(encoding="utf-8"))["jobs"].values()]
     checkouts = [step for job in jobs for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
-    assert len(checkouts) == len(files) == 2
+    assert (len(files), len(checkouts)) == (2, 3)
     assert [step for step in checkouts if step.get("with", {}).get("persist-credentials") is not False] == []
 
 
@@ -214,7 +215,7 @@ def test_actions_are_named_by_commit_and_say_their_release() -> None:
         for line in file.read_text(encoding="utf-8").splitlines()
         if "uses:" in line and not line.lstrip().startswith("#")
     ]
-    assert len(lines) == 7
+    assert len(lines) == 9
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)] == []
     commits = {line.split("@")[0]: line.split("@")[1] for line in lines}
     assert sorted(set(lines)) == sorted(f"{action}@{commit}" for action, commit in commits.items()), "two commits"

@@ -32,7 +32,7 @@ EPILOG = examples(
     "barlowctl export runs/NAME --best",
     "barlowctl export runs/NAME --all --out my-model",
     "barlowctl export runs/NAME --push USER/NAME --license mit --dry-run",
-    "barlowctl export lightly.ckpt --backbone resnet18 --format hub --out my-model",
+    "barlowctl export lightly.ckpt --backbone resnet18 --format hub --out mine",
     "barlowctl export --from-official resnet50.pth --format torchvision",
 )
 WEIGHTS, FORMAT, HUB = "Weights", "Format", "Hugging Face Hub"  # panels of the help

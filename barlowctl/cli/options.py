@@ -179,14 +179,12 @@ def subject(help: str) -> Any:
     return typer.Argument(metavar="RUN|FILE|MODEL", help=help, autocompletion=completion.runs)
 
 
-def backbone(panel: str) -> Any:
-    """--backbone: which network a file of weights holds."""
-    return typer.Option(
-        "--backbone",
-        metavar="NAME",
-        help="Of a file of weights that does not say which network it holds: its name in timm.",
-        rich_help_panel=panel,
-    )
+_OF_WEIGHTS = "Of a file of weights that does not say which network it holds: its name in timm."
+
+
+def backbone(panel: str, help: str = _OF_WEIGHTS) -> Any:
+    """--backbone: which network a file of weights holds, or what `help` says."""
+    return typer.Option("--backbone", metavar="NAME", help=help, rich_help_panel=panel)
 
 
 def run(help: str, metavar: str = "RUN") -> Any:

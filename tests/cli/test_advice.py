@@ -69,7 +69,7 @@ ROOT = app.commands()
         ),
         ("pretrain -r r.toml --out /new", "--set seed=1", "barlowctl pretrain -r r.toml --out /new --set seed=1"),
         ("probe a", "--set lr_head=0.03", "barlowctl probe a --set lr_head=0.03"),
-        ("probe a", "--set model.stem=default", "barlowctl probe --help"),  # a recipe's key is none of probe's
+        ("probe a", "--set train.epochs=3", "barlowctl probe --help"),  # a recipe's key is none of probe's
         ("probe a", "--set eval.crop=32", "barlowctl probe a --set eval.crop=32"),
         ("data info a", "--format timm", "barlowctl data info --help"),  # no flag of this command
         ("data info a", "--format timm\nbarlowctl doctor", "barlowctl doctor"),

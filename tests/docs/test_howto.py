@@ -10,12 +10,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import tifffile
 import torch
-from astropy.io import fits
 from PIL import Image
 
 from barlowctl.cli import pretrain_ranks
@@ -126,6 +124,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def science(random: np.random.Generator) -> None:
     """PatchCamelyon's and Galaxy10's files, tiles of slides, cutouts of five bands with a table of labels."""
+    import h5py
+    from astropy.io import fits
+
     for name, count in (("train", 32), ("valid", 8), ("test", 8)):
         stem = f"pcam/camelyonpatch_level_2_split_{name}"
         Path("pcam").mkdir(exist_ok=True)

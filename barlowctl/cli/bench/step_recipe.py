@@ -29,10 +29,7 @@ Method = Annotated[
         STEP,
     ),
 ]
-Backbone = Annotated[
-    str | None,
-    typer.Option("--backbone", metavar="NAME", help="A timm model, instead of its.", rich_help_panel=STEP),
-]
+Backbone = Annotated[str | None, options.backbone(STEP, "A timm model, instead of its.")]
 Batch = Annotated[int, options.batch("Images of a batch.", STEP, min=16)]
 Size = Annotated[int | None, options.size("Side of a view, in pixels. Default: the recipe's.", STEP)]
 Widths = Annotated[

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,6 +29,7 @@ from barlowctl.data.sources.read_options import ReadOptions
 from barlowctl.data.sources.sample import conversion_of
 from barlowctl.errors import UserError
 
+h5py = pytest.importorskip("h5py")
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (12, 10, 8), dtype=np.uint8)
 COLOURS = RNG.integers(0, 256, (12, 10, 8, 3), dtype=np.uint8)
