@@ -213,6 +213,35 @@ def test_in_fp32_without_avx512_it_is_as_exact_as_torchs(
 
 
 @pytest.mark.usefixtures("without_avx512")
+def test_patches_of_so_many_images_are_cut_out_at_a_time_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = convolution(128, 128, 3, 2), images(128, 9)
+    choose_convolutions(layer, CPU)
+    cut, patches = list[int](), product_convolution._patches
+    monkeypatch.setattr(product_convolution, "_patches", lambda x, *of: (cut.append(len(x)), patches(x, *of))[1])
+    monkeypatch.setattr(product_convolution, "FEWEST_IMAGES", 2)
+    of_image = 5 * 5 * 9 * 128 * 4  # 25 pixels of the result see 9 each, in bytes
+    for room, expected in ((4 * of_image, [4, 2]), (4 * of_image - 1, [3, 3]), (1, [2, 2, 2]), (6 * of_image, [6])):
+        cut.clear()
+        monkeypatch.setattr(product_convolution, "PATCHES", room)
+        results(layer, x, None)
+        assert cut == expected
+
+
+@pytest.mark.parametrize(("side", "way", "times"), [(5, Way.WEIGHTS, 1), (3, Way.PRODUCT, 0)])
+@pytest.mark.usefixtures("without_avx512")
+def test_the_gradient_of_the_input_is_onednns_where_only_the_weights_is_a_product(
+    monkeypatch: pytest.MonkeyPatch, side: int, way: Way, times: int
+) -> None:
+    layer, x = convolution(64, 64, 1), images(64, side)
+    choose_convolutions(layer, CPU)
+    assert cast(Any, layer)._way_of(x, torch.float32) == way
+    calls, of_input = list[int](), product_convolution._gradient_of_input
+    monkeypatch.setattr(product_convolution, "_gradient_of_input", lambda *of: (calls.append(1), of_input(*of))[1])
+    results(layer, x, None)
+    assert len(calls) == times
+
+
+@pytest.mark.usefixtures("without_avx512")
 def test_a_gradient_that_nobody_needs_is_not_computed() -> None:
     layer, x = convolution(64, 64, 1), images(64, 5)
     choose_convolutions(layer, CPU)
