@@ -81,12 +81,8 @@ def node(layer: nn.Conv2d, x: Tensor, dtype: torch.dtype) -> str:
     return type(out.grad_fn).__name__
 
 
-@pytest.mark.parametrize(
-    ("kernel", "stride", "side"), [(1, 1, 5), (1, 2, 11), (3, 2, 9), (5, 2, 6)], ids=lambda value: str(value)
-)
-@pytest.mark.usefixtures("on_intel")
-def test_in_fp32_a_product_is_as_exact_as_torchs(kernel: int, stride: int, side: int) -> None:
-    layer, x = convolution(128, 128, kernel, stride), images(128, side)
+def check_as_exact_as_torchs(layer: nn.Conv2d, x: Tensor) -> None:
+    """In float32, as a product, against float64."""
     exact = results(copy.deepcopy(layer).double(), x.double(), None)
     before = results(layer, x, None)
     choose_convolutions(layer, CPU)
@@ -95,6 +91,15 @@ def test_in_fp32_a_product_is_as_exact_as_torchs(kernel: int, stride: int, side:
         assert ours.dtype == torch.float32
         assert ours.stride() == torchs.stride()
         assert (ours - truth).norm() <= 1.5 * (torchs - truth).norm() + 1e-7 * truth.norm()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "side"), [(1, 1, 5), (1, 2, 11), (3, 2, 9), (5, 2, 6)], ids=lambda value: str(value)
+)
+@pytest.mark.usefixtures("on_intel")
+def test_in_fp32_a_product_is_as_exact_as_torchs(kernel: int, stride: int, side: int) -> None:
+    layer, x = convolution(128, 128, kernel, stride), images(128, side)
+    check_as_exact_as_torchs(layer, x)
 
 
 @pytest.mark.parametrize(
@@ -202,14 +207,7 @@ def test_in_fp32_without_avx512_it_is_as_exact_as_torchs(
     monkeypatch.setattr(product_convolution, "PATCHES", patches)
     monkeypatch.setattr(product_convolution, "FEWEST_IMAGES", 4)
     layer, x = convolution(channels, channels, kernel, stride), images(channels, side)
-    exact = results(copy.deepcopy(layer).double(), x.double(), None)
-    before = results(layer, x, None)
-    choose_convolutions(layer, CPU)
-    assert node(layer, x, torch.float32) == "_ProductBackward"
-    for truth, torchs, ours in zip(exact, before, results(layer, x, None), strict=True):
-        assert ours.dtype == torch.float32
-        assert ours.stride() == torchs.stride()
-        assert (ours - truth).norm() <= 1.5 * (torchs - truth).norm() + 1e-7 * truth.norm()
+    check_as_exact_as_torchs(layer, x)
 
 
 @pytest.mark.usefixtures("without_avx512")
