@@ -2,7 +2,7 @@
 
 MKL's products on Intel's processors are as fast as oneDNN's convolutions, so that small maps pay. Where a processor has
 no AVX-512 (AMD's to Zen 3, Intel's of laptops and desktops) oneDNN's gradient of a weight is at half of the machine's
-peak, and MKL's product at four fifths. What was measured is in docs/experiments.md.
+peak, and MKL's product at four fifths: measured on Zen 3. The numbers are in docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def way_of(kernel: tuple[int, ...], strided: bool, side: int, channels: int, ima
             return Way.PIXELS
         if (side <= 8 and channels >= 128) or (pointwise and strided and side <= 5 and channels >= 32):
             return Way.PRODUCT
-    if has_avx512():
+    if not lacks_avx512():
         return Way.TORCHS
     return _without_avx512(pointwise, strided, side, channels, many_images)
 
@@ -68,9 +68,9 @@ def has_fast_products(channels: int) -> bool:
     return channels >= 64 and _computes_in_float32() and torch.backends.mkl.is_available() and processor.is_intels()
 
 
-def has_avx512() -> bool:
-    """Whether torch computes with vectors of 512 bits, or with none of x86's."""
-    return torch.backends.cpu.get_cpu_capability() != "AVX2"
+def lacks_avx512() -> bool:
+    """Whether torch computes with x86's vectors of 256 bits (AVX2), and has none of 512."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
 def _computes_in_float32() -> bool:

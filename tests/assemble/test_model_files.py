@@ -115,7 +115,7 @@ def test_another_network_than_the_named_one_is_refused() -> None:
     file = saved(of_timm("resnet18"), "theirs.ckpt")
     with pytest.raises(UserError, match=r"'theirs\.ckpt' does not fit resnet34: it is resnet18") as refused:
         open_model_file(file, ["model.backbone=resnet34"])
-    assert refused.value.next == "--set model.backbone=resnet18 --set model.stem=default"
+    assert refused.value.next == "--set model.backbone=resnet18 --set model.stem=default without --backbone"
     unknown = saved(of_timm("resnet10t"), "unknown.ckpt")
     with pytest.raises(UserError, match=r"does not fit convnext_atto\. It has none of its keys, but backbone\.conv1"):
         open_model_file(unknown, ["model.backbone=convnext_atto"])
