@@ -189,8 +189,8 @@ def _misfit(weights: Weights, network: Network, backbone: nn.Module, matched: Ma
     what = f": it is {described(theirs)}" if theirs is not None else f". {differences(weights, matched)}"
     advice = "name another one with --backbone"
     if theirs is not None:
-        stated = f"model.backbone={theirs.architecture}", "--set", f"model.stem={theirs.stem}"
-        advice = shell.line("--set", *stated, "without", "--backbone")  # as which another one may have been typed
+        name, stem = f"model.backbone={theirs.architecture}", f"model.stem={theirs.stem}"
+        advice = shell.line("--set", name, "--set", stem, "without", "--backbone")
     elif matched.complete and (side := _side(backbone, matched)):
         what = f": its position embeddings are for images of {side} pixels a side"
         advice = f"--set model.image_size={side}"
