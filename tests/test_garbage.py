@@ -4,8 +4,6 @@ import gc
 import re
 import subprocess
 import sys
-import weakref
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,62 +11,24 @@ import pytest
 
 from barlowctl import garbage
 from barlowctl.errors import RunStopped
-from barlowctl.garbage import THRESHOLDS, set_aside
+from barlowctl.garbage import THRESHOLDS
 from tests.train.test_engine import train
 
 
-class Circle:
-    def __init__(self) -> None:
-        self.itself = self
-
-
-@pytest.fixture(autouse=True)
-def _nothing_aside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The suite has set aside what was there before its first test."""
-    gc.unfreeze()
-    monkeypatch.setattr(garbage, "_is_set_aside", False)
-    yield
-    gc.freeze()
-
-
-def test_what_was_there_is_set_aside_and_new_garbage_is_freed() -> None:
-    with set_aside():
-        assert gc.get_freeze_count() > 10_000
-        circle = Circle()
-        left = weakref.ref(circle)
-        del circle
-        gc.collect()
-        assert left() is None
-    assert gc.get_freeze_count() == 0
-
-
-def test_garbage_from_before_is_freed_first() -> None:
-    circle = Circle()
-    left = weakref.ref(circle)
-    del circle
-    with set_aside():
-        assert left() is None
-
-
-def test_what_somebody_else_set_aside_stays_there() -> None:
-    gc.freeze()
-    with set_aside():
-        assert gc.get_freeze_count() > 10_000
-    assert gc.get_freeze_count() > 10_000
-
-
-def test_a_block_in_a_block_ends_nothing() -> None:
-    with set_aside():
-        with set_aside():
-            pass
-        assert gc.get_freeze_count() > 10_000
-    assert gc.get_freeze_count() == 0
-
-
-def test_an_error_ends_it_too() -> None:
-    with pytest.raises(ValueError, match="of the block"), set_aside():
-        raise ValueError("of the block")
-    assert gc.get_freeze_count() == 0
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "what_was_there_is_set_aside_and_new_garbage_is_freed",
+        "garbage_from_before_is_freed_first",
+        "what_somebody_else_set_aside_stays_there",
+        "a_block_in_a_block_ends_nothing",
+        "an_error_ends_it_too",
+    ],
+)
+def test_in_a_process_of_its_own(sentence: str) -> None:
+    command = [sys.executable, "-m", "tests.garbage_alone", sentence]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    assert (done.stdout, done.stderr) == ("held\n", "")
 
 
 def test_a_command_looks_seldom_and_an_import_of_the_package_changes_nothing() -> None:
@@ -83,18 +43,30 @@ def test_a_command_looks_seldom_and_an_import_of_the_package_changes_nothing() -
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["to its end", "stopped"])
-def test_what_was_there_before_a_training_is_set_aside_in_it(tmp_path: Path, stopped: bool) -> None:
+def test_what_was_there_before_a_training_is_set_aside_in_it(
+    tmp_path: Path, stopped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The suite has set aside what was there before its first test: it is not looked through here once more."""
+    monkeypatch.setattr(garbage, "_is_set_aside", False)
+    monkeypatch.setattr(gc, "collect", lambda: 0)
+    gc.unfreeze()
     aside = list[int]()
 
     def evaluate(*_: object) -> dict[str, float]:
         aside.append(gc.get_freeze_count())
         return {"knn": 1.0}
 
-    with pytest.raises(RunStopped) if stopped else nullcontext():
-        train(tmp_path, evaluate=evaluate, stop_at=7 if stopped else None)
+    gc.disable()
+    try:
+        with pytest.raises(RunStopped) if stopped else nullcontext():
+            train(tmp_path, evaluate=evaluate, stop_at=7 if stopped else None)
+        left = gc.get_freeze_count()
+    finally:
+        gc.freeze()
+        gc.enable()
     assert aside
     assert min(aside) > 10_000
-    assert gc.get_freeze_count() == 0
+    assert left == 0
 
 
 def test_tests_close_the_arrays_that_they_read() -> None:
