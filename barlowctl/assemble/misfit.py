@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from barlowctl.assemble.matching import COUNTERS, Match, match
 from barlowctl.assemble.weights import Network, Weights
@@ -60,14 +61,19 @@ def recognised(weights: Weights) -> Network | None:
         if not any(part in key for part in parts for key in on_meta):
             continue
         for name, stem in ((name, stem) for name in names for stem in _stems(on_meta)):
-            with without_data():
-                network = build_backbone(name, in_chans=3, stem=stem)
-            matched = match(network, on_meta)
+            matched = match(_without_weights(name, stem), on_meta)
             filters = [(before, after) for before, after in matched.reshaped.values() if len(after) == 4]
             same_sides = all(before[2:] == after[2:] for before, after in filters)  # patches of 14 are not of 16
             if matched.complete and same_sides:
                 return Network(name, stem, {})
     return None
+
+
+@cache
+def _without_weights(name: str, stem: str) -> nn.Module:
+    """A network that has shapes and no numbers: a program may ask of many files which network they hold."""
+    with without_data():
+        return build_backbone(name, in_chans=3, stem=stem)
 
 
 def _stems(weights: Mapping[str, Tensor]) -> list[str]:

@@ -203,9 +203,9 @@ def follow(scenario: Scenario, capsys: pytest.CaptureFixture[str], patch: pytest
     message, lines = provoked(scenario, capsys, patch)
     followed = []
     choices = {line: claims for line, claims in lines.items() if not (is_words(line) or not_to_be_typed(line))}
-    for line, claims in choices.items():
+    for number, (line, claims) in enumerate(choices.items(), 1):
         assert claims, f"nobody knows where this advice comes from: {line}"
-        with unchanged_folder(patch) if len(choices) > 1 and scenario.code else contextlib.nullcontext():
+        with unchanged_folder(patch) if number < len(choices) and scenario.code else contextlib.nullcontext():
             code = typed(line, scenario)
         errors = capsys.readouterr().err
         assert not message or message not in errors, f"{line}: the same error again\n{errors}"

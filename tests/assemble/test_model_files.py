@@ -52,13 +52,13 @@ def images(channels: int = 3, side: int = 32) -> Tensor:
 
 
 def test_a_network_that_is_named_has_the_weights(tmp_path: Path) -> None:
-    theirs = of_timm("resnet10t")
+    theirs = of_timm("test_resnet")
     file = saved(theirs, "theirs.ckpt", lambda state: {"state_dict": {**state, "projector.0.weight": torch.ones(2, 2)}})
-    opened, remaining = open_model_file(file, ["model.backbone=resnet10t", "eval.crop=32", "eval.resize=40"])
-    assert (opened.kind, opened.model.architecture, remaining) == ("state dict", "resnet10t", ())
+    opened, remaining = open_model_file(file, ["model.backbone=test_resnet", "eval.crop=32", "eval.resize=40"])
+    assert (opened.kind, opened.model.architecture, remaining) == ("state dict", "test_resnet", ())
     assert (opened.model.preprocessing.crop, opened.model.preprocessing.resize) == (32, 40)
-    assert opened.model.preprocessing.mean == (0.485, 0.456, 0.406)
-    assert "taken as resnet10t" in opened.notes[0]
+    assert opened.model.preprocessing.mean == (0.5, 0.5, 0.5)
+    assert "taken as test_resnet" in opened.notes[0]
     assert opened.notes[-1] == "left, beside the network: 1 tensor, projector.0.weight"
     with torch.no_grad():
         assert torch.equal(opened.model.backbone(images()), theirs(images()))
@@ -116,7 +116,7 @@ def test_another_network_than_the_named_one_is_refused() -> None:
     with pytest.raises(UserError, match=r"'theirs\.ckpt' does not fit resnet34: it is resnet18") as refused:
         open_model_file(file, ["model.backbone=resnet34"])
     assert refused.value.next == "--set model.backbone=resnet18 --set model.stem=default without --backbone"
-    unknown = saved(of_timm("resnet10t"), "unknown.ckpt")
+    unknown = saved(of_timm("test_resnet"), "unknown.ckpt")
     with pytest.raises(UserError, match=r"does not fit convnext_atto\. It has none of its keys, but backbone\.conv1"):
         open_model_file(unknown, ["model.backbone=convnext_atto"])
     with pytest.raises(UserError, match=r"'unknown\.ckpt' does not say which network it holds") as refused:
@@ -126,10 +126,10 @@ def test_another_network_than_the_named_one_is_refused() -> None:
 
 @pytest.mark.parametrize("format", ["timm", "hub"])
 def test_a_checkpoint_is_exported_and_the_export_again(format: str) -> None:
-    theirs = of_timm("resnet10t")
+    theirs = of_timm("test_resnet")
     saved(theirs, "theirs.ckpt")
     sizes = ["--set", "eval.resize=40", "--set", "eval.crop=32"]
-    stated = ["--backbone", "resnet10t", *sizes, "--set", "views.mean=[0.5,0.4,0.3]"]
+    stated = ["--backbone", "test_resnet", *sizes, "--set", "views.mean=[0.5,0.4,0.3]"]
     out = "ours" if format == "hub" else "ours.safetensors"
     assert command(["export", "theirs.ckpt", *stated, "--format", format, "--out", out, "--quiet"]) == 0
     subject = open_subject(out)
@@ -141,9 +141,9 @@ def test_a_checkpoint_is_exported_and_the_export_again(format: str) -> None:
 
 
 def test_python_exports_and_opens_the_same(tmp_path: Path) -> None:
-    theirs = of_timm("resnet10t")
+    theirs = of_timm("test_resnet")
     saved(theirs, "theirs.ckpt")
-    stated = {"model.backbone": "resnet10t", "eval.resize": 32, "eval.crop": 32}
+    stated = {"model.backbone": "test_resnet", "eval.resize": 32, "eval.crop": 32}
     report = barlowctl.export("theirs.ckpt", overrides=stated)
     assert report.path == Path("theirs-timm.safetensors")
     network = barlowctl.open_network("theirs.ckpt", mean=[0.5] * 3, std=[0.5] * 3, size=32, overrides=stated)
@@ -158,25 +158,25 @@ def test_python_exports_and_opens_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_every_format_of_a_checkpoint() -> None:
-    saved(of_timm("resnet10t"), "theirs.ckpt")
-    stated = {"model.backbone": "resnet10t", "eval.resize": 32, "eval.crop": 32}
+    saved(of_timm("test_resnet"), "theirs.ckpt")
+    stated = {"model.backbone": "test_resnet", "eval.resize": 32, "eval.crop": 32}
     folder = barlowctl.export_all("theirs.ckpt", overrides=stated)
     assert {report.format for report in folder.reports} == {"timm", "hub", "onnx", "transformers"}
 
 
 def test_a_name_of_timm_says_its_network_itself() -> None:
     with pytest.raises(UserError, match=r"'model\.backbone' is what the network says itself") as refused:
-        open_subject("resnet10t", overrides=["model.backbone=resnet18"])
+        open_subject("test_resnet", overrides=["model.backbone=resnet18"])
     assert refused.value.next == "without --backbone --set=model.backbone=resnet18"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["export", "ours.safetensors", "--backbone", "resnet10t"], "'ours.safetensors' says itself which network"),
-        (["export", "theirs.ckpt", "--backbone", "resnet10t", "--best"], "--best is of a run, and 'theirs.ckpt' is a"),
+        (["export", "ours.safetensors", "--backbone", "test_resnet"], "'ours.safetensors' says itself which network"),
+        (["export", "theirs.ckpt", "--backbone", "test_resnet", "--best"], "--best is of a run, and 'theirs.ckpt' is a"),
         (["export", "theirs.ckpt", "--push", "me/x", "--license", "mit"], "--push writes a card of a run"),
-        (["export", "--backbone", "resnet10t"], "is of a file of weights that does not say it, and none is named"),
+        (["export", "--backbone", "test_resnet"], "is of a file of weights that does not say it, and none is named"),
         (["export", "none.ckpt"], "'none.ckpt' does not exist"),
         (["export", "--from-official", "theirs.ckpt", "--set", "views.std=[1.0]"], "is of a file of weights that does"),
     ],
@@ -184,9 +184,9 @@ def test_a_name_of_timm_says_its_network_itself() -> None:
 def test_what_contradicts_a_file_is_refused(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = saved(of_timm("resnet10t"), "theirs.ckpt")
+    file = saved(of_timm("test_resnet"), "theirs.ckpt")
     sizes = ["eval.resize=32", "eval.crop=32"]
-    model = open_to_export(file, ["model.backbone=resnet10t", *sizes]).model
+    model = open_to_export(file, ["model.backbone=test_resnet", *sizes]).model
     barlowctl.exports.export(model, Path("ours"), "timm")
     assert command(arguments) == 2
     assert message in capsys.readouterr().err

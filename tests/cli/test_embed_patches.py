@@ -45,12 +45,12 @@ def embed(arguments: list[str], capsys: Captured) -> dict[str, Any]:
 
 def test_maps_of_whole_images_are_timms(photos: Path, recipe: Path, capsys: Captured) -> None:
     words = ["--patches", "maps.safetensors", "--image-size", "64", "--layer", "2"]
-    result = embed(["resnet10t", str(photos), *words], capsys)
+    result = embed(["test_resnet", str(photos), *words], capsys)
     assert result["files"] == ["maps.safetensors"]
     assert "features" not in result  # nobody asked for one vector an image
     about = result["patches"]
-    assert (about["layer"], about["layer_name"], about["channels"], about["stride"]) == (2, "layer2", 128, 8)
-    subject = open_subject("resnet10t")
+    assert (about["layer"], about["layer_name"], about["channels"], about["stride"]) == (2, "layer2", 48, 8)
+    subject = open_subject("test_resnet")
     tensors = load_file("maps.safetensors")
     names = bytes(tensors["names"].tolist()).decode().split("\n")
     assert sorted(names) == sorted(f"{shade}/{name}.png" for name in SIZES for shade in ("dark", "light"))
@@ -64,11 +64,11 @@ def test_maps_of_whole_images_are_timms(photos: Path, recipe: Path, capsys: Capt
             images = subject.preprocessing.normalization()(pixels)
             expected = subject.backbone.forward_intermediates(images, indices=[2], intermediates_only=True)[0]
         ours = tensors[f"maps/{name}"]
-        assert ours.shape == (128, height // 8, width // 8)
+        assert ours.shape == (48, height // 8, width // 8)
         torch.testing.assert_close(ours, expected[0], rtol=1e-5, atol=1e-6)
     with safe_open("maps.safetensors", "pt") as file:
         metadata = file.metadata()
-    assert (metadata["network"], metadata["stride"], metadata["image_size"]) == ("resnet10t", "8", "64")
+    assert (metadata["network"], metadata["stride"], metadata["image_size"]) == ("test_resnet", "8", "64")
     assert json.loads(metadata["class_names"]) == ["dark", "light"]
 
 
@@ -102,7 +102,7 @@ def test_what_is_drawn_comes_in_the_order_of_the_images(photos: Path, recipe: Pa
     from barlowctl.measure.patch_maps import extract_maps
 
     source = open_images(str(photos))
-    features = open_patch_features(open_subject("resnet10t"), source, "train", Runtime("cpu", 1), image_size=32)
+    features = open_patch_features(open_subject("test_resnet"), source, "train", Runtime("cpu", 1), image_size=32)
     computed = [image.position for image in features.each(range(6))]
     assert computed != sorted(computed)
     drawn = extract_maps(features, None, drawn=6, metadata={}, advance=lambda: None)
@@ -170,14 +170,14 @@ def test_images_are_not_held_in_memory(
 
     monkeypatch.setattr(patch_features.PatchFeatures, "_read", reading)
     monkeypatch.setattr(MapFile, "add", adding)
-    embed(["resnet10t", str(photos), "--patches", "m.safetensors", "--image-size", "16", "--layer", "0"], capsys)
+    embed(["test_resnet", str(photos), "--patches", "m.safetensors", "--image-size", "16", "--layer", "0"], capsys)
     assert len(added) == 3 * LARGEST_BATCH + 6
     assert max(most) <= 3 * LARGEST_BATCH  # a group that waits, and what is read ahead
 
 
 def test_unreadable_images_are_left_out_and_named(photos: Path, recipe: Path, capsys: Captured) -> None:
     (photos / "dark" / "square.png").write_bytes(b"no image")
-    words = ["resnet10t", str(photos), "--patches", "m.safetensors", "--image-size", "32"]
+    words = ["test_resnet", str(photos), "--patches", "m.safetensors", "--image-size", "32"]
     assert barlowctl(["embed", *words, "--threads", "1"]) == 2
     assert "square.png" in capsys.readouterr().err
     assert not Path("m.safetensors").exists()
@@ -193,7 +193,7 @@ def test_another_image_is_drawn_where_none_of_those_chosen_can_be_read(
     photos: Path, recipe: Path, capsys: Captured, files: list[str]
 ) -> None:
     (photos / "dark" / "square.png").write_bytes(b"no image")  # the first, which one drawn image would be
-    words = ["resnet10t", str(photos), "--image-size", "32", "--layer", "1", "--patches-images", "1"]
+    words = ["test_resnet", str(photos), "--image-size", "32", "--layer", "1", "--patches-images", "1"]
     paths = [word for file in files for word in ("--patches", file)]
     embed([*words, *paths, "--on-unreadable", "skip"], capsys)
     (photos / "dark" / "square.png").unlink()
@@ -216,7 +216,7 @@ def test_another_image_is_drawn_where_none_of_those_chosen_can_be_read(
 )
 def test_refusals(photos: Path, recipe: Path, capsys: Captured, words: list[str], says: str) -> None:
     Path("there.safetensors").touch()
-    assert barlowctl(["embed", "resnet10t", str(photos), *words, "--threads", "1"]) == 2
+    assert barlowctl(["embed", "test_resnet", str(photos), *words, "--threads", "1"]) == 2
     error = capsys.readouterr().err
     assert says in error
     assert "Traceback" not in error
@@ -229,13 +229,13 @@ def test_no_room_on_the_disk_is_said_before_all_is_computed(
 
     monkeypatch.setattr(patch_maps, "free_bytes", lambda folder: 1000)
     words = ["--patches", "m.safetensors", "--image-size", "32", "--threads", "1"]
-    assert barlowctl(["embed", "resnet10t", str(photos), *words]) == 2
+    assert barlowctl(["embed", "test_resnet", str(photos), *words]) == 2
     assert "GB of maps, and the disk has 0.0 GB left" in capsys.readouterr().err
     assert not list(Path().glob("*m.safetensors*"))
 
 
 def test_maps_too_coarse_to_show_where_something_is_are_named(photos: Path, recipe: Path, capsys: Captured) -> None:
-    words = ["embed", "resnet10t", "--data", str(photos), "--threads", "1", "--image-size", "64", "--patches"]
+    words = ["embed", "test_resnet", "--data", str(photos), "--threads", "1", "--image-size", "64", "--patches"]
     assert barlowctl([*words, "coarse.png"]) == 0  # stride 32
     assert "note: maps have 2 places along the shorter side; --image-size 256 or an earlier" in capsys.readouterr().out
     assert barlowctl([*words, "fine.png", "--layer", "1"]) == 0  # stride 4

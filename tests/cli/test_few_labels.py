@@ -37,7 +37,7 @@ def write_images(train: dict[str, int], test: dict[str, int]) -> None:
 
 def probed(capsys: Captured, *words: str) -> tuple[dict[str, object], str]:
     """The result that was written, and what was printed."""
-    assert barlowctl(["probe", "resnet10t", "--data", "./data", *SMALL, "--out", "out", *words]) == 0
+    assert barlowctl(["probe", "test_resnet", "--data", "./data", *SMALL, "--out", "out", *words]) == 0
     captured = capsys.readouterr()
     (file,) = Path("out").glob("*.json")
     return json.loads(file.read_text()), captured.out + captured.err
@@ -76,7 +76,7 @@ def test_a_list_without_some_class(capsys: Captured) -> None:
 def test_a_list_of_one_class_is_refused_before_anything_is_measured(capsys: Captured) -> None:
     write_images({"n0": 4, "n1": 4}, {"n0": 2, "n1": 2})
     Path("list.txt").write_text("n0_train0.png\n")
-    words = ["probe", "resnet10t", "--data", "./data", *SMALL, "--semi", "1", "--semi-list", "list.txt", "--knn"]
+    words = ["probe", "test_resnet", "--data", "./data", *SMALL, "--semi", "1", "--semi-list", "list.txt", "--knn"]
     assert barlowctl(words) == 2
     error = capsys.readouterr().err
     assert "the list 'list.txt' has images of one class, 1 image" in error
@@ -85,7 +85,7 @@ def test_a_list_of_one_class_is_refused_before_anything_is_measured(capsys: Capt
 
 def test_a_test_class_that_was_not_trained_on(capsys: Captured) -> None:
     write_images({"n0": 4, "n1": 4}, {"n0": 2, "n1": 2, "n2": 2})
-    assert barlowctl(["probe", "resnet10t", "--data", "./data", "--semi", "10", *SMALL]) == 2
+    assert barlowctl(["probe", "test_resnet", "--data", "./data", "--semi", "10", *SMALL]) == 2
     error = capsys.readouterr().err
     assert "'n2', which the training set lacks" in error
     assert "next: put images of this class into the training set too, or remove its folder" in error
@@ -93,7 +93,7 @@ def test_a_test_class_that_was_not_trained_on(capsys: Captured) -> None:
 
 def test_the_end_of_a_key_of_the_recipe_is_answered_with_the_key(capsys: Captured) -> None:
     write_images({"n0": 4, "n1": 4}, {"n0": 2, "n1": 2})
-    assert barlowctl(["probe", "resnet10t", "--data", "./data", "--semi", "10", "--set", "resize=32"]) == 2
+    assert barlowctl(["probe", "test_resnet", "--data", "./data", "--semi", "10", "--set", "resize=32"]) == 2
     error = capsys.readouterr().err
     assert "unknown protocol value 'resize', did you mean 'eval.resize'?" in error
     assert "--set eval.resize=32" in error
@@ -103,7 +103,7 @@ def test_the_end_of_a_key_of_the_recipe_is_answered_with_the_key(capsys: Capture
 def test_an_epoch_of_few_batches_is_noted_with_what_changes_it(capsys: Captured) -> None:
     """Of a batch size and a number of epochs that nobody set."""
     write_images({"a": 110, "b": 110}, {"a": 2, "b": 2})
-    probe = ["probe", "resnet10t", "--data", "./data", *SMALL[:4], "--threads", "1", "--semi", "10"]
+    probe = ["probe", "test_resnet", "--data", "./data", *SMALL[:4], "--threads", "1", "--semi", "10"]
     printed = []
     for words in ([], ["--set", "batch_size=2", "--set", "epochs=1"]):
         assert barlowctl([*probe, *words, "--out", f"out{len(words)}"]) == 0

@@ -119,8 +119,8 @@ def test_what_adamw_is_told_of_a_vit() -> None:
 
 def test_sgd_with_a_decay_by_layer_decays_every_parameter() -> None:
     protocol = override(PROTOCOLS["finetune"], ["layer_decay=0.5", "weight_decay=0.01"])
-    backbone = timm.create_model("resnet10t", num_classes=0)
-    built = optimizer(classifier(protocol, backbone, width=512, num_classes=3, seed=0), protocol)
+    backbone = timm.create_model("test_resnet", num_classes=0)
+    built = optimizer(classifier(protocol, backbone, width=96, num_classes=3, seed=0), protocol)
     assert isinstance(built, torch.optim.SGD)
     assert {group["weight_decay"] for group in built.param_groups} == {0.01}
     rates = sorted({group["peak_lr"] for group in built.param_groups})
@@ -128,7 +128,7 @@ def test_sgd_with_a_decay_by_layer_decays_every_parameter() -> None:
 
 
 def test_drop_path_is_timms_and_changes_nothing_in_evaluation() -> None:
-    subject = open_subject("resnet10t", overrides=["eval.resize=32", "eval.crop=32"])
+    subject = open_subject("test_resnet", overrides=["eval.resize=32", "eval.crop=32"])
     dropping = with_drop_path(subject, 0.3)
     rates = [module.drop_prob for module in dropping.modules() if isinstance(module, DropPath)]
     assert rates == pytest.approx([0.1, 0.2, 0.3])  # the first block has none
@@ -157,7 +157,7 @@ def test_it_goes_on_where_it_was_stopped_whoever_loads_the_images(folder: Path, 
     from barlowctl.assemble.machine import Runtime
     from barlowctl.measure.classification import fit
 
-    subject = open_subject("resnet10t", overrides=["eval.resize=32", "eval.crop=32"])
+    subject = open_subject("test_resnet", overrides=["eval.resize=32", "eval.crop=32"])
     values = ["epochs=2", "batch_size=8", "lr_head=0.01", "lr_backbone=0.01", "drop_path=0.5", "precision=fp32"]
     data, protocol = open_labelled(str(folder)), override(MODERN, values)
     events: list[Any] = []
@@ -177,7 +177,7 @@ def test_it_goes_on_where_it_was_stopped_whoever_loads_the_images(folder: Path, 
 
 
 def test_both_protocols_stand_beside_one_another(folder: Path, recipe: Path, capsys: Captured) -> None:
-    options = ["resnet10t", "--data", str(folder), "--set", "epochs=1", "--set", "batch_size=8", *SMALL]
+    options = ["test_resnet", "--data", str(folder), "--set", "epochs=1", "--set", "batch_size=8", *SMALL]
     for protocol, words in (("paper", []), ("modern", ["--finetune-protocol", "modern"])):
         assert barlowctl(["probe", *options, "--finetune", "--semi", "10", *words]) == 0, protocol
         printed = json.loads(capsys.readouterr().out)
@@ -217,7 +217,7 @@ def test_both_protocols_stand_beside_one_another(folder: Path, recipe: Path, cap
     ],
 )
 def test_refusals(folder: Path, recipe: Path, capsys: Captured, words: list[str], says: str) -> None:
-    assert barlowctl(["probe", "resnet10t", "--data", str(folder), *words]) == 2
+    assert barlowctl(["probe", "test_resnet", "--data", str(folder), *words]) == 2
     error = capsys.readouterr().err
     assert says in error
     assert "Traceback" not in error

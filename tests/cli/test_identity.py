@@ -47,19 +47,19 @@ def files() -> list[str]:
 
 
 def test_names_are_whole_and_other_images_have_their_own_file(tmp_path: Path, capsys: Captured) -> None:
-    first = probe("resnet10t", "--data", "flowers-1.0", "--knn", capsys=capsys)
+    first = probe("test_resnet", "--data", "flowers-1.0", "--knn", capsys=capsys)
     write_images(tmp_path / "flowers-1.1", 1)
-    probe("resnet10t", "--data", "./flowers-1.1/", "--knn", capsys=capsys)
+    probe("test_resnet", "--data", "./flowers-1.1/", "--knn", capsys=capsys)
     assert files() == ["probe-flowers-1.0.json", "probe-flowers-1.1.json"]
     shutil.rmtree("flowers-1.0")
     write_images(tmp_path / "flowers-1.0", 2)  # other images of the same name
-    other = probe("resnet10t", "--data", "flowers-1.0", "--knn", capsys=capsys)
+    other = probe("test_resnet", "--data", "flowers-1.0", "--knn", capsys=capsys)
     assert files()[:2] == ["probe-flowers-1.0-" + other["identity"]["key"] + ".json", "probe-flowers-1.0.json"]
     assert json.loads(Path("o/probe-flowers-1.0.json").read_text()) == first
 
 
 def test_a_measurement_is_completed_and_one_of_another_geometry_is_not_mixed_in(capsys: Captured) -> None:
-    data = ["resnet10t", "--data", "flowers-1.0"]
+    data = ["test_resnet", "--data", "flowers-1.0"]
     probe(*data, "--knn", "--pixels", capsys=capsys)
     both = probe(*data, "--linear", "--pixels", capsys=capsys)
     assert {"knn", "linear"} <= set(both)
@@ -89,13 +89,13 @@ def test_other_weights_under_the_same_name(recipe: Path, trained: Path, tmp_path
 def test_a_result_of_an_earlier_version_stays(capsys: Captured) -> None:
     Path("o").mkdir()
     Path("o/probe-flowers-1.0.json").write_text('{"knn": {"top1": 1.0}}')
-    assert "top1" in probe("resnet10t", "--data", "flowers-1.0", "--linear", capsys=capsys)["linear"]
+    assert "top1" in probe("test_resnet", "--data", "flowers-1.0", "--linear", capsys=capsys)["linear"]
     assert Path("o/probe-flowers-1.0.json").read_text() == '{"knn": {"top1": 1.0}}'
 
 
 def test_training_of_a_classifier_goes_on_with_the_same_images_only(tmp_path: Path, capsys: Captured) -> None:
     """Changed images of the same place and number begin anew; a moved folder of the same images does not."""
-    command = ["resnet10t", "--data", "flowers-1.0", "--protocol", "paper", "--set", "epochs=1"]
+    command = ["test_resnet", "--data", "flowers-1.0", "--protocol", "paper", "--set", "epochs=1"]
     first = probe(*command, capsys=capsys)["linear_paper"]["folder"]
     assert probe(*command, capsys=capsys)["linear_paper"]["folder"] == first
     Image.new("RGB", (12, 12)).save("flowers-1.0/train/a/0.png")
@@ -104,7 +104,7 @@ def test_training_of_a_classifier_goes_on_with_the_same_images_only(tmp_path: Pa
 
 def test_transfers_of_two_protocols_and_folders_stand_beside_one_another(tmp_path: Path, capsys: Captured) -> None:
     write_images(tmp_path / "other", 3)
-    command = ["transfer", "resnet10t", *SMALL, "--json", "-o", "o", "--data"]
+    command = ["transfer", "test_resnet", *SMALL, "--json", "-o", "o", "--data"]
     for more in (["flowers-1.0"], ["other"], ["flowers-1.0", "--protocol", "paper", "--set", "epochs=1"]):
         assert barlowctl([*command, *more]) == 0
     capsys.readouterr()
@@ -114,7 +114,7 @@ def test_transfers_of_two_protocols_and_folders_stand_beside_one_another(tmp_pat
 
 
 def test_results_of_another_protocol_stand_beside_the_first(capsys: Captured) -> None:
-    command = ["resnet10t", "--data", "flowers-1.0", "--linear", "--protocol", "paper", "--set", "batch_size=8"]
+    command = ["test_resnet", "--data", "flowers-1.0", "--linear", "--protocol", "paper", "--set", "batch_size=8"]
     one = probe(*command, "--set", "epochs=1", capsys=capsys)
     two = probe(*command, "--set", "epochs=2", capsys=capsys)
     epochs = {json.loads(file.read_text())["linear_paper"]["settings"]["epochs"] for file in Path("o").glob("*.json")}
@@ -125,7 +125,7 @@ def test_results_of_another_protocol_stand_beside_the_first(capsys: Captured) ->
 
 
 def test_a_mean_over_seeds_is_not_replaced_by_one_of_them(capsys: Captured) -> None:
-    command = ["resnet10t", "--data", "flowers-1.0", "--linear"]
+    command = ["test_resnet", "--data", "flowers-1.0", "--linear"]
     several = probe(*command, "--seeds", "2", capsys=capsys)
     probe(*command, capsys=capsys)
     assert json.loads(Path("o/probe-flowers-1.0.json").read_text()) == several

@@ -40,9 +40,9 @@ def measured(arguments: list[str], capsys: Captured) -> dict[str, Any]:
 
 
 def test_a_timm_model_from_random_weights(folder: Path, recipe: Path, capsys: Captured) -> None:
-    result = measured(["resnet10t", "--data", str(folder), "--random-init", *SMALL], capsys)
+    result = measured(["test_resnet", "--data", str(folder), "--random-init", *SMALL], capsys)
     assert result["kind"] == "random"
-    assert result["features"] == 512
+    assert result["features"] == 96
     assert result["floors"][0]["name"] == "random backbone"
     assert result["knn"]["top1"] == 100.0  # brightness alone tells them apart
     file = Path(result["file"])
@@ -83,10 +83,10 @@ def test_the_authors_checkpoint(folder: Path, recipe: Path, tmp_path: Path, caps
 def test_one_key_one_meaning(folder: Path, recipe: Path, tmp_path: Path, capsys: Captured) -> None:
     """Whatever is overridden, a measurement keeps its key; a key has one type in every document."""
     shared = ["--data", str(folder), "--set", "epochs=1", "--set", "batch_size=8", *SMALL]
-    moving = measured(["resnet10t", *shared, "--protocol", "both", "--set", "lr_backbone=0.01"], capsys)
+    moving = measured(["test_resnet", *shared, "--protocol", "both", "--set", "lr_backbone=0.01"], capsys)
     assert moving["linear"]["epochs"] == 30  # the fast classifier's, not that of the trained backbone
     assert moving["linear_paper"]["settings"]["lr_backbone"] == 0.01
-    frozen = measured(["resnet10t", *shared, "--semi", "10", "--finetune", "--set", "lr_backbone=0"], capsys)
+    frozen = measured(["test_resnet", *shared, "--semi", "10", "--finetune", "--set", "lr_backbone=0"], capsys)
     assert "linear_paper" not in frozen
     assert (frozen["semi_10"]["images"], frozen["finetune"]["images"]) == (4, 40)
 
@@ -131,7 +131,18 @@ def collect(value: object, kinds: dict[str, set[str]]) -> None:
 
 def test_trained_protocols_repeat_and_are_kept(folder: Path, recipe: Path, capsys: Captured) -> None:
     """Linear (paper), 10 % and fine-tuning over two seeds; a second command reads back what was finished."""
-    options = ["resnet10t", "--data", str(folder), "--seeds", "2", "--set", "epochs=1", "--set", "batch_size=8", *SMALL]
+    options = [
+        "test_resnet",
+        "--data",
+        str(folder),
+        "--seeds",
+        "2",
+        "--set",
+        "epochs=1",
+        "--set",
+        "batch_size=8",
+        *SMALL,
+    ]
     result = measured([*options, "--protocol", "paper", "--semi", "10", "--finetune"], capsys)
     assert "knn" not in result
     assert "linear" not in result
@@ -171,7 +182,7 @@ def test_a_stopped_linear_evaluation_goes_on(folder: Path, recipe: Path, tmp_pat
     from barlowctl.measure.subjects import open_subject
     from barlowctl.recipe.protocol import PROTOCOLS, override
 
-    subject = open_subject("resnet10t", overrides=["eval.resize=32", "eval.crop=32"])
+    subject = open_subject("test_resnet", overrides=["eval.resize=32", "eval.crop=32"])
     data, protocol = open_labelled(str(folder)), override(PROTOCOLS["linear"], ["epochs=3", "batch_size=16"])
     before = backbone_digest(subject.backbone)
     events: list[Any] = []
@@ -194,7 +205,7 @@ def test_a_stopped_linear_evaluation_goes_on(folder: Path, recipe: Path, tmp_pat
 def test_a_classifier_that_diverges_is_explained(folder: Path, recipe: Path, capsys: Captured) -> None:
     """Its weights overflow in a step whose loss is still a number: the checkpoint after it is not written."""
     wild = ["--set", "epochs=20", "--set", "lr_head=1e6", "--set", "weight_decay=1e6"]
-    assert barlowctl(["probe", "resnet10t", "--data", str(folder), "--protocol", "paper", *wild, *SMALL]) == 2
+    assert barlowctl(["probe", "test_resnet", "--data", str(folder), "--protocol", "paper", *wild, *SMALL]) == 2
     error = capsys.readouterr().err
     assert re.search(
         r"^error: head\.\w+ and 2 others of the state of step \d are not finite, so the run stopped", error, re.M
@@ -204,7 +215,7 @@ def test_a_classifier_that_diverges_is_explained(folder: Path, recipe: Path, cap
 
 def test_semi_list_names_the_labelled_images(folder: Path, recipe: Path, tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "1percent.txt").write_text("n01_3.png\nn02_4.png\nn02_5.png\n")
-    options = ["resnet10t", "--data", str(folder), "--semi", "1", "--set", "epochs=1", *SMALL]
+    options = ["test_resnet", "--data", str(folder), "--semi", "1", "--set", "epochs=1", *SMALL]
     result = measured([*options, "--semi-list", str(tmp_path / "1percent.txt")], capsys)
     assert result["semi_1"]["images"] == 3
     assert Path(result["semi_1"]["lists"][0]).read_text() == "n01_3.png\nn02_4.png\nn02_5.png\n"
@@ -215,14 +226,17 @@ def test_semi_list_names_the_labelled_images(folder: Path, recipe: Path, tmp_pat
     [
         (["resnet10x", "--data", "tiny"], "did you mean 'resnet10t'"),
         (["resnet10t.nothing", "--data", "tiny"], "no weights 'nothing'"),
-        (["resnet10t"], "with train/ and test/, with --data"),
+        (["test_resnet"], "with train/ and test/, with --data"),
         (["runs/none"], "does not exist"),
-        (["resnet10t", "--data", "tiny", "--semi", "5"], "1 or 10"),
-        (["resnet10t", "--data", "tiny", "--protocol", "papr"], "did you mean 'paper'"),
-        (["resnet10t", "--data", "tiny", "--set", "epochs=1"], "--linear --protocol paper"),
-        (["resnet10t", "--data", "tiny", "--finetune", "--set", "epoch=1"], "did you mean 'epochs'"),
-        (["resnet10t", "--data", "tiny", "--finetune", "--set", "epochs=0"], "a whole number from 1 to 2,147,483,647"),
-        (["resnet10t", "--data", "tiny", "--semi", "1", "--semi", "10", "--semi-list", "x"], "one subset"),
+        (["test_resnet", "--data", "tiny", "--semi", "5"], "1 or 10"),
+        (["test_resnet", "--data", "tiny", "--protocol", "papr"], "did you mean 'paper'"),
+        (["test_resnet", "--data", "tiny", "--set", "epochs=1"], "--linear --protocol paper"),
+        (["test_resnet", "--data", "tiny", "--finetune", "--set", "epoch=1"], "did you mean 'epochs'"),
+        (
+            ["test_resnet", "--data", "tiny", "--finetune", "--set", "epochs=0"],
+            "a whole number from 1 to 2,147,483,647",
+        ),
+        (["test_resnet", "--data", "tiny", "--semi", "1", "--semi", "10", "--semi-list", "x"], "one subset"),
     ],
 )
 def test_refusals(
@@ -237,7 +251,7 @@ def test_refusals(
 def test_an_empty_class_and_a_foreign_file(folder: Path, recipe: Path, tmp_path: Path, capsys: Captured) -> None:
     for file in (folder / "train" / "n02").iterdir():
         file.unlink()
-    assert barlowctl(["probe", "resnet10t", "--data", str(folder), *SMALL]) == 2
+    assert barlowctl(["probe", "test_resnet", "--data", str(folder), *SMALL]) == 2
     assert "'n02', which the training set lacks" in capsys.readouterr().err
     from safetensors.torch import save_file
 

@@ -92,8 +92,8 @@ def voc(tmp_path: Path) -> Path:
     return root.parent
 
 
-def measured(arguments: list[str], capsys: Captured) -> dict[str, Any]:
-    code = barlowctl(["transfer", "resnet10t", *SMALL, *arguments])
+def measured(arguments: list[str], capsys: Captured, network: str = "test_resnet") -> dict[str, Any]:
+    code = barlowctl(["transfer", network, *SMALL, *arguments])
     captured = capsys.readouterr()
     assert code == 0, captured.err
     result: dict[str, Any] = json.loads(captured.out)
@@ -151,7 +151,7 @@ def test_voc07_scores_every_class(recipe: Path, voc: Path, capsys: Captured) -> 
         assert result[key] == pytest.approx(np.mean(list(result[classes].values())), abs=1e-3)
     assert result["value"] > 15.0  # chance is about 5 to 10
     assert set(result["costs"].values()) <= {1.0, 100.0}
-    assert barlowctl(["transfer", "resnet10t", "--task", "voc07", "--data", str(voc), "--low-shot", *SMALL]) == 2
+    assert barlowctl(["transfer", "test_resnet", "--task", "voc07", "--data", str(voc), "--low-shot", *SMALL]) == 2
     assert "aeroplane (4), bicycle (4)" in capsys.readouterr().err  # 96 are needed
 
 
@@ -160,8 +160,8 @@ def by_hand(voc: Path, size: int, pooling: str, cost: float) -> tuple[float, flo
     import timm
     from sklearn.svm import LinearSVC
 
-    torch.manual_seed(0)  # as `transfer resnet10t`
-    backbone = timm.create_model("resnet10t", num_classes=0).eval()
+    torch.manual_seed(0)  # as `transfer test_efficientnet`
+    backbone = timm.create_model("test_efficientnet", num_classes=0).eval()
     mean, std = (np.array(backbone.pretrained_cfg[key], dtype=np.float32) for key in ("mean", "std"))
     features, targets = [], []
     for split in ("trainval", "test"):
@@ -199,26 +199,27 @@ def test_voc07_is_the_benchmarks_protocol(recipe: Path, voc: Path, capsys: Captu
             wide[edge] += 0.4 * shade + np.random.default_rng(index).normal(0, 12, 3)
             Image.fromarray(wide.astype(np.uint8)).save(path, quality=98)
     flags = ["--task", "voc07", "--data", str(voc), "--cost", "10", "--pooling", pooling]
-    result = measured([*flags, "--set", "eval.crop=96", "--set", "eval.resize=96"], capsys)
+    overrides = ["--set", "eval.crop=96", "--set", "eval.resize=96"]
+    result = measured([*flags, *overrides], capsys, network="test_efficientnet")  # to which images are shown bicubic
     area, eleven = by_hand(voc, 96, pooling, 10.0)
     assert result["map_area"] == pytest.approx(area, abs=0.3)
     assert result["map_11_points"] == pytest.approx(eleven, abs=0.3)
     assert abs(area - eleven) > 0.7  # so that one is not taken for the other
     assert result["pooling"] == pooling
-    assert result["measured"]["features"] == (2048 if pooling == "2x2" else 512)
+    assert result["measured"]["features"] == (1024 if pooling == "2x2" else 256)
     assert "squashed to 96 x 96" in result["protocol"]
     assert ("2 x 2 windows" in result["protocol"]) == (pooling == "2x2")
 
 
 def test_voc07_from_few_positives(recipe: Path, voc: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(svm, "LOW_SHOTS", (1, 3))
-    flags = ["--task", "voc07", "--data", str(voc), "--low-shot", "--cost", "0.1"]
+    flags = ["--task", "voc07", "--data", str(voc), "--low-shot", "--cost", "1"]
     one, three = measured(flags, capsys)["low_shot"]
     assert (one["shots"], three["shots"]) == (1, 3)
     assert one["map_area"] == pytest.approx(np.mean(one["draws"]), abs=1e-3)
     assert one["map_area_sd"] == pytest.approx(np.std(one["draws"], ddof=1), abs=1e-3)
     assert one["map_area"] < three["map_area"]
-    assert barlowctl(["transfer", "resnet10t", *SMALL[:-1], *flags]) == 0
+    assert barlowctl(["transfer", "test_resnet", *SMALL[:-1], *flags]) == 0
     output = capsys.readouterr().out
     assert f"{three['map_area']:.2f} ± {three['map_area_sd']:.2f}" in output
     assert f"{three['map_11_points']:.2f} ± {three['map_11_points_sd']:.2f}" in output
@@ -229,12 +230,14 @@ def test_voc07_where_there_are_no_windows(recipe: Path, voc: Path, capsys: Captu
     result = measured(["--task", "voc07", "--data", str(voc), "--cost", "1"], capsys)
     assert result["pooling"] == "average"
     assert "a last map of 1 x 1 at 32 pixels" in result["notes"][0]
-    assert barlowctl(["transfer", "resnet10t", "--task", "voc07", "--data", str(voc), "--cost", "1", *SMALL[:-1]]) == 0
-    assert "note: resnet10t has a last map of 1 x 1" in capsys.readouterr().out
+    assert (
+        barlowctl(["transfer", "test_resnet", "--task", "voc07", "--data", str(voc), "--cost", "1", *SMALL[:-1]]) == 0
+    )
+    assert "note: test_resnet has a last map of 1 x 1" in capsys.readouterr().out
     for flags in (["--task", "voc07", "--seeds", "3"], ["--task", "voc07", "--set", "epochs=2"], ["--pooling", "2x2"]):
-        assert barlowctl(["transfer", "resnet10t", "--data", str(voc), *flags]) == 2
+        assert barlowctl(["transfer", "test_resnet", "--data", str(voc), *flags]) == 2
         assert f"{flags[-2] if flags[-1] != 'epochs=2' else '--set epochs=2'}" in capsys.readouterr().err
-    assert barlowctl(["transfer", "resnet10t", "--task", "voc07", "--pooling", "3x3"]) == 2
+    assert barlowctl(["transfer", "test_resnet", "--task", "voc07", "--pooling", "3x3"]) == 2
     assert "allowed: 2x2, average" in capsys.readouterr().err
 
 
@@ -270,7 +273,7 @@ def test_a_folder_of_ones_own(recipe: Path, places: Path, tmp_path: Path, capsys
     assert result["task"] == "folder"
     assert result["value"] == 100.0
     assert result["published"] == {}
-    code = barlowctl(["transfer", "resnet10t", "--data", str(tmp_path / "own"), *SMALL[:-1]])
+    code = barlowctl(["transfer", "test_resnet", "--data", str(tmp_path / "own"), *SMALL[:-1]])
     assert code == 0
     assert "protocol: logistic regression" in capsys.readouterr().out
 
@@ -305,7 +308,7 @@ def test_all_that_was_measured_of_a_folder_is_shown(
 
 def test_wrong_layouts(recipe: Path, places: Path, inat: Path, voc: Path, tmp_path: Path, capsys: Captured) -> None:
     def refused(task: str, path: Path) -> str:
-        assert barlowctl(["transfer", "resnet10t", "--task", task, "--data", str(path), *SMALL]) == 2
+        assert barlowctl(["transfer", "test_resnet", "--task", task, "--data", str(path), *SMALL]) == 2
         return capsys.readouterr().err
 
     assert "has no train_places205.csv" in refused("places205", inat)

@@ -20,10 +20,10 @@ from tests.advice.scenarios.training import failing
 
 Patch = pytest.MonkeyPatch
 SMALL = ["--set", "eval.resize=16", "--set", "eval.crop=16", "--threads", "1"]
-EMBED = ["embed", "resnet10t", "one folder", *SMALL]
+EMBED = ["embed", "test_resnet", "one folder", *SMALL]
 PROBE = ["probe", "runs/done", "--threads", "1"]
 BENCH = ["bench", "loader", "--samples", "8", "--rounds", "1", "--per-round", "8", "--size", "16", "--rows", "ours"]
-STEP = ["bench", "profile", "--backbone", "resnet10t", "--size", "32", "--batch", "16", "--steps", "1", "--warmup", "0"]
+STEP = ["bench", "profile", "--backbone", "test_resnet", "--size", "32", "--batch", "16", "--steps", "1", "--warmup", "0"]
 QUICK = ["--recipe", "quickstart", "--widths", "16x2"]
 TRAINED = ["--set", "epochs=1"]
 MODERN = ["--finetune-protocol", "modern", *TRAINED]
@@ -104,21 +104,21 @@ SCENARIOS = {
     "stem of a timm name": Scenario([*EMBED, "--set", "model.stem=cifar", "--out", "features.npz"]),
     "no repository on the Hub": Scenario(["probe", "hf-hub:", "--data", "digits"]),
     "embed nothing": Scenario(EMBED),
-    "one photo": Scenario(["embed", "resnet10t", "./one folder/0.png", "--out", "f.npz", *SMALL]),
+    "one photo": Scenario(["embed", "test_resnet", "./one folder/0.png", "--out", "f.npz", *SMALL]),
     "images named twice": Scenario(
-        ["embed", "resnet10t", "one folder", "--data", "my images", "--out", "f.npz", *SMALL]
+        ["embed", "test_resnet", "one folder", "--data", "my images", "--out", "f.npz", *SMALL]
     ),
     "features there": Scenario([*EMBED, "--out", "f.npz"], lambda patch: Path("f.npz").touch()),
-    "map there": Scenario(["embed", "resnet10t", "my images", *SMALL, "--map", "m.png"], there("m.png")),
+    "map there": Scenario(["embed", "test_resnet", "my images", *SMALL, "--map", "m.png"], there("m.png")),
     "neighbours there": Scenario([*EMBED, "--neighbours", "0", "--neighbours-out", "n.png"], there("n.png")),
-    "unreadable image to embed": Scenario(["embed", "resnet10t", "with a bad one", "--out", "f.npz", *SMALL]),
+    "unreadable image to embed": Scenario(["embed", "test_resnet", "with a bad one", "--out", "f.npz", *SMALL]),
     "range not said, to embed": Scenario(
-        ["embed", "resnet10t", "scans", "--out", "f.npz", *SMALL],
+        ["embed", "test_resnet", "scans", "--out", "f.npz", *SMALL],
         deep_beside_others,
         slow=True,
     ),
     "damaged packed file": Scenario(
-        ["embed", "resnet10t", "photos.beton", "--out", "f.npz", *SMALL], changed("an image"), then="cannot be read"
+        ["embed", "test_resnet", "photos.beton", "--out", "f.npz", *SMALL], changed("an image"), then="cannot be read"
     ),
     "crop too small": Scenario(
         ["embed", "vit_tiny_patch16_224", "one folder", "--out", "f.npz", "--set", "eval.crop=32", "--threads", "1"],
@@ -126,7 +126,7 @@ SCENARIOS = {
     ),
     "no such run to embed with": Scenario(["embed", "runs/none", "one folder", "--out", "f.npz"]),
     "no such network": Scenario(["embed", "resnet1001", "one folder", "--out", "f.npz"]),
-    "no data to probe on": Scenario(["probe", "resnet10t", "--knn", *SMALL]),
+    "no data to probe on": Scenario(["probe", "test_resnet", "--knn", *SMALL]),
     "no room for the notes of a training": Scenario(
         [*PROBE, "--finetune", *TRAINED],
         failing("barlowctl.runs.rundir.files.write_bytes", OSError(28, "No space left on device")),
@@ -135,7 +135,7 @@ SCENARIOS = {
     "pooling that the family lacks": Scenario([*PROBE, "--set", "model.pooling=token"]),
     "one class": Scenario([*PROBE, "--data", "one class"], one_class),
     "LiDAR of an image": Scenario([*PROBE, "--data", "alone", "--lidar"], alone),
-    "LiDAR of no run": Scenario(["probe", "resnet10t", "--data", "digits", "--lidar", *SMALL]),
+    "LiDAR of no run": Scenario(["probe", "test_resnet", "--data", "digits", "--lidar", *SMALL]),
     "no labels": Scenario([*PROBE, "--data", "no classes"], without_labels),
     "same images": Scenario([*PROBE, "--data", "the same"], the_same),
     "no test images of classes": Scenario([*PROBE, "--data", "./my images/train"]),
