@@ -71,6 +71,9 @@ def run_snippet(snippet: str) -> nn.Module:
     return namespace["model"]
 
 
+NARROW: dict[str, Any] = {"channels": [8, 8, 16, 16]}
+"""A ResNet-18 of few channels, where nobody asks for the whole one."""
+
 TIMM_MODELS = {
     "resnet18": {},
     "one channel": {"in_chans": 1, "channels": [8, 16, 16, 32]},
@@ -120,7 +123,7 @@ def test_timm_loads_the_hub_folder(tmp_path: Path, case: str) -> None:
 
 
 def test_the_hub_folders_transform_resizes_and_crops_as_the_run_did(tmp_path: Path) -> None:
-    model = exported(size=49)
+    model = exported(size=49, **NARROW)
     export(model, tmp_path / "folder", "hub")
     loaded = timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True)
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(loaded))
@@ -129,9 +132,9 @@ def test_the_hub_folders_transform_resizes_and_crops_as_the_run_did(tmp_path: Pa
 
 
 @pytest.mark.parametrize("stem", ["cifar", "stride2"])
-@pytest.mark.parametrize("narrow", [False, True])
-def test_changed_stems_are_loaded_by_the_lines_that_are_shown(tmp_path: Path, stem: str, narrow: bool) -> None:
-    args = {"stem_type": "deep", "stem_width": 8, "channels": [16, 16, 32, 32]} if narrow else {}
+@pytest.mark.parametrize("deep", [False, True])
+def test_changed_stems_are_loaded_by_the_lines_that_are_shown(tmp_path: Path, stem: str, deep: bool) -> None:
+    args = {"stem_type": "deep", "stem_width": 8, "channels": [16, 16, 32, 32]} if deep else NARROW
     model = exported(stem=stem, in_chans=1, **args)
     report = export(model, tmp_path / "out.safetensors", "timm")
     assert "model.maxpool = torch.nn.Identity()" in report.python_line
@@ -154,15 +157,15 @@ def in_a_new_process(lines: str, model: ExportedModel, folder: Path) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", f"import torch\n{lines}\n{check}"], check=True, cwd=folder)
 
 
-@pytest.mark.parametrize(("stem", "narrow"), [("cifar", False), ("stride2", True)])
-def test_a_hub_folder_teaches_timm_the_stem(tmp_path: Path, stem: str, narrow: bool) -> None:
-    args = {"stem_type": "deep", "stem_width": 8, "channels": [16, 16, 32, 32]} if narrow else {}
+@pytest.mark.parametrize(("stem", "deep"), [("cifar", False), ("stride2", True)])
+def test_a_hub_folder_teaches_timm_the_stem(tmp_path: Path, stem: str, deep: bool) -> None:
+    args = {"stem_type": "deep", "stem_width": 8, "channels": [16, 16, 32, 32]} if deep else NARROW
     model = exported(stem=stem, in_chans=1, **args)
     report = export(model, tmp_path / "folder", "hub")
     names = ["README.md", "config.json", "model.safetensors", "register_with_timm.py"]
     assert sorted(path.name for path in report.files) == names
     assert any("register_with_timm.py" in note for note in report.notes)
-    if narrow:
+    if deep:
         in_a_new_process(report.python_line, model, tmp_path)
     # Once taught, timm's own arguments work, and its data configuration is the run's.
     loaded = run_snippet(report.python_line)
@@ -268,7 +271,7 @@ def test_what_torchvision_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="gives other features"):  # same shapes, another function
         export(exported(act_layer="silu"), path, "torchvision")
     with pytest.raises(UserError, match="unknown export format 'tflite'"):
-        export(exported(), path, "tflite")
+        export(exported(**NARROW), path, "tflite")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -283,14 +286,16 @@ def test_altered_weights_leave_nothing_behind(tmp_path: Path, monkeypatch: pytes
     if format == "transformers":
         pytest.importorskip("transformers", reason="the format is loaded back by it")
 
+    arguments = {} if format == "torchvision" else NARROW
+
     def wrong(self: Any, model: ExportedModel, path: Path) -> tuple[Path, ...]:
         torch.manual_seed(1)
-        other = build_backbone("resnet18", in_chans=3)
+        other = build_backbone("resnet18", in_chans=3, **arguments)
         return right(self, replace(model, backbone=other), path)
 
     monkeypatch.setattr(FORMATS[format], "write", wrong)
     with pytest.raises(UserError, match="gives other features than the run's: they differ by up to"):
-        export(exported(), tmp_path / "deep" / "out", format)
+        export(exported(**arguments), tmp_path / "deep" / "out", format)
     assert list(tmp_path.iterdir()) == []  # not the folder either, which was not there before
 
 
@@ -302,7 +307,7 @@ def test_what_its_library_cannot_load_is_an_error_and_leaves_nothing(
     with pytest.raises(
         UserError, match=r"resnet18 .* cannot be loaded back by format 'hub': a size .*; nothing"
     ) as error:
-        export(exported(), tmp_path / "out", "hub")
+        export(exported(**NARROW), tmp_path / "out", "hub")
     assert error.value.next == "--format timm"
     assert list(tmp_path.iterdir()) == []
 
@@ -334,8 +339,12 @@ def test_a_folder_says_which_size_its_weights_are_for_where_images_are_of_anothe
 @pytest.mark.parametrize("format", ["timm", "torchvision", "hub"])
 def test_the_same_weights_are_the_same_bytes(tmp_path: Path, format: str) -> None:
     """safetensors writes metadata in an order of chance: a push would send the weights again that are there already."""
-    projector = build_projector(512, (16, 8)) if format != "torchvision" else None
-    model = replace(exported(), projector=projector, provenance={"recipe": 'größe "1"\n', "run": "a"})
+    projector = build_projector(16, (16, 8)) if format != "torchvision" else None
+    model = replace(
+        exported(**({} if format == "torchvision" else NARROW)),
+        projector=projector,
+        provenance={"recipe": 'größe "1"\n', "run": "a"},
+    )
     first, second = (tmp_path / name for name in ("1.safetensors", "2.safetensors"))
     for out in (first, second):
         export(model, out, format, with_projector=projector is not None)
@@ -349,7 +358,7 @@ def test_the_same_weights_are_the_same_bytes(tmp_path: Path, format: str) -> Non
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    model = exported()
+    model = exported(**NARROW)
     with torch.no_grad():
         model.backbone.layer4[0].conv1.weight.fill_(float("nan"))
     with pytest.raises(UserError, match="resnet18 are infinite or not a number; nothing was written") as error:
@@ -359,7 +368,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_source_is_left_as_it_was(tmp_path: Path) -> None:
-    model = exported()
+    model = exported(**NARROW)
     model.backbone.train()
     before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
     export(model, tmp_path / "out.safetensors", "timm")
@@ -370,7 +379,7 @@ def test_the_source_is_left_as_it_was(tmp_path: Path) -> None:
 
 
 def test_lower_precision_weights_become_float32(tmp_path: Path) -> None:
-    model = exported()
+    model = exported(**NARROW)
     model.backbone.bfloat16()
     export(model, tmp_path / "out.safetensors", "timm")
     weights = load_file(tmp_path / "out.safetensors")
@@ -424,7 +433,7 @@ def test_the_projector_goes_along(tmp_path: Path, format: str) -> None:
 
 def test_a_projector_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no projector"):
-        export(exported(), tmp_path / "out.safetensors", "timm", with_projector=True)
+        export(exported(**NARROW), tmp_path / "out.safetensors", "timm", with_projector=True)
 
 
 def test_paths(tmp_path: Path) -> None:
@@ -512,7 +521,7 @@ def test_the_guide_and_the_help_name_every_format(checkout: Path, capsys: pytest
 
 
 def test_the_line_for_a_plain_resnet50() -> None:
-    model = replace(exported(), architecture="resnet50")
+    model = replace(exported(**NARROW), architecture="resnet50", timm_args={})
     assert format_named("timm").load_lines(model, Path("w.safetensors")).splitlines()[-1] == (
         "model = timm.create_model('resnet50', num_classes=0, checkpoint_path='w.safetensors').eval()"
     )
