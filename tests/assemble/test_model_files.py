@@ -174,7 +174,10 @@ def test_a_name_of_timm_says_its_network_itself() -> None:
     ("arguments", "message"),
     [
         (["export", "ours.safetensors", "--backbone", "test_resnet"], "'ours.safetensors' says itself which network"),
-        (["export", "theirs.ckpt", "--backbone", "test_resnet", "--best"], "--best is of a run, and 'theirs.ckpt' is a"),
+        (
+            ["export", "theirs.ckpt", "--backbone", "test_resnet", "--best"],
+            "--best is of a run, and 'theirs.ckpt' is a",
+        ),
         (["export", "theirs.ckpt", "--push", "me/x", "--license", "mit"], "--push writes a card of a run"),
         (["export", "--backbone", "test_resnet"], "is of a file of weights that does not say it, and none is named"),
         (["export", "none.ckpt"], "'none.ckpt' does not exist"),

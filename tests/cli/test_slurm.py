@@ -12,11 +12,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.train import checkpoint
+from barlowctl.train.saver import Saver
 
 Captured = pytest.CaptureFixture[str]
 
@@ -60,6 +62,63 @@ def start_job(script: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(["bash", str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+def test_a_job_that_is_warned_queues_itself_again_and_its_command_goes_on(
+    recipe: Path, tmp_path: Path, slurm: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the script starts is noted, and run in this process; the slow test below has it as it is."""
+    python = slurm / "a python"
+    python.write_text(
+        '#!/bin/bash\nprintf "%s\\0" "$@" > "$FAKE/typed"\n[ -e "$FAKE/requeued" ] && exit 0\n'
+        'trap "exit 3" USR1\ntouch "$FAKE/ready"\nwhile true; do sleep 0.01; done\n'
+    )
+    python.chmod(0o755)
+    overrides = ("--set", "train.checkpoint_every_steps=1", "--set", "eval.every_epochs=0", "--set", "train.epochs=1")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(python))
+        assert job(recipe, "--slurm", "--out", "runs/mine", "--threads", "1", "--json", *overrides) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["job"] == "77"
+    run, script = Path(document["run"]), Path(document["script"])
+    assert run == tmp_path / "runs" / "mine"
+    assert (slurm / "submitted").read_text() == script.read_text()
+    first = start_job(script)
+    while not (slurm / "ready").exists():
+        assert first.poll() is None, first.communicate()[0]
+        time.sleep(0.01)
+    os.kill(int((slurm / "tasks").read_text()), signal.SIGUSR1)  # what --signal=USR1@120 does
+    output, _ = first.communicate(timeout=300)
+    assert first.returncode == 3, output
+    assert (slurm / "requeued").read_text() == "requeue 77\n"
+
+    def typed() -> list[str]:
+        module, name, *words = (slurm / "typed").read_text().removesuffix("\0").split("\0")
+        assert (module, name) == ("-m", "barlowctl")
+        return words
+
+    command = typed()
+    save = Saver.save
+
+    def warned(self: Saver, *arguments: Any, **options: Any) -> Any:
+        written = save(self, *arguments, **options)
+        signal.raise_signal(signal.SIGUSR1)
+        return written
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Saver, "save", warned)
+        assert barlowctl(command) == 3
+    assert "the state is saved" in capsys.readouterr().err
+    second = start_job(script)
+    output, _ = second.communicate(timeout=300)
+    assert second.returncode == 0, output
+    again = typed()
+    assert again[:3] == ["pretrain", "--resume", str(run)]
+    assert barlowctl(again) == 0
+    assert ", resumed at step" in "".join(capsys.readouterr())
+    assert json.loads((run / "result.json").read_text())["steps"] == 10
+    assert (slurm / "requeued").read_text() == "requeue 77\n"
+
+
+@pytest.mark.slow
 def test_a_job_saves_at_the_warning_requeues_and_resumes_by_itself(
     recipe: Path, tmp_path: Path, slurm: Path, capsys: Captured
 ) -> None:

@@ -23,7 +23,20 @@ SMALL = ["--set", "eval.resize=16", "--set", "eval.crop=16", "--threads", "1"]
 EMBED = ["embed", "test_resnet", "one folder", *SMALL]
 PROBE = ["probe", "runs/done", "--threads", "1"]
 BENCH = ["bench", "loader", "--samples", "8", "--rounds", "1", "--per-round", "8", "--size", "16", "--rows", "ours"]
-STEP = ["bench", "profile", "--backbone", "test_resnet", "--size", "32", "--batch", "16", "--steps", "1", "--warmup", "0"]
+STEP = [
+    "bench",
+    "profile",
+    "--backbone",
+    "test_resnet",
+    "--size",
+    "32",
+    "--batch",
+    "16",
+    "--steps",
+    "1",
+    "--warmup",
+    "0",
+]
 QUICK = ["--recipe", "quickstart", "--widths", "16x2"]
 TRAINED = ["--set", "epochs=1"]
 MODERN = ["--finetune-protocol", "modern", *TRAINED]

@@ -333,11 +333,12 @@ import sys
 import numpy as np
 from ffcv.fields import FloatField, IntField, RGBImageField
 from ffcv.writer import DatasetWriter
-images = np.load(sys.argv[1])
+images = np.load(f"{sys.argv[1]}/images.npy")
 labelled = {"image": RGBImageField(write_mode="raw"), "label": IntField(), "score": FloatField()}
-DatasetWriter(sys.argv[2], labelled, page_size=2 << 20, num_workers=2).from_indexed_dataset(
+DatasetWriter(f"{sys.argv[1]}/stock.beton", labelled, page_size=2 << 20, num_workers=2).from_indexed_dataset(
     [(image, i * 10, 0.5) for i, image in enumerate(images)], chunksize=2)
-DatasetWriter(sys.argv[3], {"image": RGBImageField(write_mode="jpg")}, num_workers=1).from_indexed_dataset(
+unlabelled = {"image": RGBImageField(write_mode="jpg")}
+DatasetWriter(f"{sys.argv[1]}/unlabelled.beton", unlabelled, num_workers=1).from_indexed_dataset(
     [(image,) for image in images])
 """
 
@@ -350,21 +351,29 @@ def run_python(code: str, *arguments) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@needs_ffcv
-def test_stock_ffcv_reads_our_files(tmp_path):
+@pytest.fixture(scope="module")
+def exchanged(tmp_path_factory):
+    """A folder: our files and what stock FFCV read of them, and files that it wrote."""
+    folder = tmp_path_factory.mktemp("exchanged")
     images = pictures(7, 600, 800)
     for name, mode in (("jpeg", JPEG), ("raw", RAW)):
-        with BetonWriter(tmp_path / f"{name}.beton", 20, page_size=2 << 20) as writer:
+        with BetonWriter(folder / f"{name}.beton", 20, page_size=2 << 20) as writer:
             for i, image in enumerate(images):
                 payload = image if mode == RAW else jpeg(image, 80)
                 name = f"photo {i}.jpg" if mode == RAW else None  # with and without the section of names
                 writer.append(payload, mode=mode, width=800, height=600, label=i * i, name=name)
             writer.finish()
-    run_python(READ_WITH_FFCV, tmp_path)
+    np.save(folder / "images.npy", pictures(9, 500, 700))
+    run_python(READ_WITH_FFCV + WRITE_WITH_FFCV, folder)
+    return folder
+
+
+@needs_ffcv
+def test_stock_ffcv_reads_our_files(exchanged):
     # raw: the same bytes. JPEG: FFCV decodes with the fast inverse DCT, Pillow with the accurate one.
     for name, tolerance in (("jpeg", 6), ("raw", 0)):
-        beton = Beton.open(tmp_path / f"{name}.beton")
-        seen = read_arrays(tmp_path / f"{name}.npz")
+        beton = Beton.open(exchanged / f"{name}.beton")
+        seen = read_arrays(exchanged / f"{name}.npz")
         assert seen["labels"].tolist() == [i * i for i in range(7)]
         for i in range(7):
             difference = np.abs(seen["images"][i].astype(int) - beton.image(i).astype(int))
@@ -372,19 +381,15 @@ def test_stock_ffcv_reads_our_files(tmp_path):
 
 
 @needs_ffcv
-def test_we_read_stock_ffcv_files(tmp_path):
-    images = pictures(9, 500, 700)
-    np.save(tmp_path / "images.npy", images)
-    path = tmp_path / "stock.beton"
-    run_python(WRITE_WITH_FFCV, tmp_path / "images.npy", path, tmp_path / "unlabelled.beton")
-    beton = Beton.open(path)
+def test_we_read_stock_ffcv_files(exchanged):
+    beton = Beton.open(exchanged / "stock.beton")
     assert beton.labels.tolist() == [i * 10 for i in range(9)]
     assert beton.class_names == []
     assert beton.info == {}
     assert len(beton.content_hash) == 64
-    for i, image in enumerate(images):
+    for i, image in enumerate(pictures(9, 500, 700)):
         assert np.array_equal(beton.image(i), image)
-    unlabelled = Beton.open(tmp_path / "unlabelled.beton")
+    unlabelled = Beton.open(exchanged / "unlabelled.beton")
     assert (unlabelled.labels == -1).all()
     assert unlabelled.modes.tolist() == [JPEG] * 9
     assert unlabelled.image(8).shape == (500, 700, 3)
