@@ -1,21 +1,28 @@
-"""Which convolutions in float32 are products of matrices on a CPU, by what its processor is fast at.
+"""Which convolutions are products of matrices on a CPU, by what its processor is fast at.
 
-MKL's products on Intel's processors are as fast as oneDNN's convolutions, so that small maps pay. Where a processor has
-no AVX-512 (AMD's to Zen 3, Intel's of laptops and desktops) oneDNN's gradient of a weight is at half of the machine's
-peak, and MKL's product at four fifths: measured on Zen 3. The numbers are in docs/experiments.md.
+In float32 MKL's products on Intel's processors are as fast as oneDNN's convolutions, so that small maps pay. Where a
+processor has no AVX-512 (AMD's to Zen 3, Intel's of laptops and desktops) oneDNN's gradient of a weight is at half of
+the machine's peak, and MKL's product at four fifths: measured on Zen 3. In bfloat16 it depends on whether the
+processor multiplies tiles of matrices (Intel's AMX). The numbers are in docs/experiments.md.
 """
 
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from barlowctl import processor
+from barlowctl.model import amx_products
 
 FEWEST_IMAGES = 32
 """Of a batch: with fewer, products for each pixel, of so few rows, cost what oneDNN's convolutions do."""
+SMALL_MAP = 8
+"""In bf16, side in pixels of the largest result that a 1 x 1 convolution without a stride has as a product."""
+SMALLEST_MAP = 4
+"""The same of larger kernels, and the channels from which on: below that a product costs what the convolution does."""
+MANY_CHANNELS = 128
 
 
 class Way(Enum):
@@ -63,9 +70,44 @@ def _without_avx512(pointwise: bool, strided: bool, side: int, channels: int, ma
     return Way.PRODUCT if side <= 4 and channels >= 512 else Way.WEIGHTS
 
 
-def has_fast_products(channels: int) -> bool:
-    """Whether products in float32 are as fast as oneDNN's 1 x 1 convolutions of so many channels, whatever the map."""
-    return channels >= 64 and _computes_in_float32() and torch.backends.mkl.is_available() and processor.is_intels()
+class Passes(NamedTuple):
+    """Which passes of a convolution are computed by the processor's tiles; the others are oneDNN's."""
+
+    forward: bool
+    of_input: bool
+    of_weight: bool
+
+
+def passes_by_amx(strided: bool, side: int, channels: int) -> Passes:
+    """Those of a convolution in bf16, of a kernel larger than 1 x 1, that are faster so where the processor has tiles.
+
+    side, channels: as in `way_of`.
+    """
+    forward = (side <= 4 and channels >= 64) or (side <= 7 and channels >= 256)
+    of_weight = side <= 8 or (side <= 16 and channels >= 64)
+    return Passes(forward, side <= 12 if strided else forward, of_weight)
+
+
+def way_in_bf16(kernel: tuple[int, ...], strided: bool, side: int, inputs: int, channels: int) -> Way:
+    """The fastest way of a convolution in bf16 that is neither Winograd's nor by tiles.
+
+    Args:
+        kernel, side, channels: as in `way_of`. inputs: channels of the map.
+    """
+    if max(kernel) == 1:
+        product = strided or side <= SMALL_MAP or has_fast_products(channels, torch.bfloat16)
+    else:
+        product = side <= SMALLEST_MAP and inputs >= MANY_CHANNELS
+    return Way.PRODUCT if product else Way.TORCHS
+
+
+def has_fast_products(channels: int, dtype: torch.dtype) -> bool:
+    """Whether products are as fast as oneDNN's 1 x 1 convolutions of so many channels, whatever the map."""
+    if channels < 64:
+        return False
+    if dtype == torch.bfloat16:
+        return amx_products.is_usable()
+    return _computes_in_float32() and torch.backends.mkl.is_available() and processor.is_intels()
 
 
 def lacks_avx512() -> bool:

@@ -15,17 +15,20 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from barlowctl.model import pixel_products, winograd
-from barlowctl.model.convolution_ways import FEWEST_IMAGES, Way, has_fast_products, way_of
+from barlowctl.model import amx_products, pixel_products, winograd
+from barlowctl.model.convolution_ways import (
+    FEWEST_IMAGES,
+    Passes,
+    Way,
+    has_fast_products,
+    passes_by_amx,
+    way_in_bf16,
+    way_of,
+)
 from barlowctl.model.modes import in_mode, is_watched
 from barlowctl.model.seen_taps import SeenTaps, in_bf16, in_fp32, leave_out_unseen_taps
 from barlowctl.model.strided_pointwise import is_miscomputed, seen_pixels, take_seen_pixels_first
 
-SMALL_MAP = 8
-"""Side in pixels of the largest result that a 1 x 1 convolution without a stride has as a product."""
-SMALLEST_MAP = 4
-"""The same of larger kernels, and the channels from which on: below that a product costs what the convolution does."""
-MANY_CHANNELS = 128
 PATCHES = 16 * 2**20
 """Bytes of patches that are cut out at a time for the gradient of a weight."""
 FORMATS = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -35,9 +38,8 @@ FORMATS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 class ProductConvolution(SeenTaps):
     """A convolution that is computed as a product of matrices, or as Winograd did, in training, where that is faster.
 
-    In bf16, a product: of 1 x 1 with a stride, or with a small map; of a larger kernel where the map is smaller
-    still, and channels are many. In fp32 it depends on the processor (see convolution_ways.py). Results are equal up to
-    the order of sums, which are rounded once, as oneDNN's are.
+    Which are products depends on the processor (see convolution_ways.py). Results are equal up to the order of sums,
+    which are rounded once, as oneDNN's are.
     Winograd's (see winograd.py) are of most 3 x 3 kernels: in bf16 they are nearer to the truth than oneDNN's, since
     weights are not rounded; in fp32 up to 4 times as far from it, by a millionth.
     All else is torch's own: evaluation, and a network that is compiled.
@@ -50,6 +52,10 @@ class ProductConvolution(SeenTaps):
         dtype = torch.bfloat16 if in_bf16(x) else torch.float32 if in_fp32(x) else None
         if dtype is None or not x.is_contiguous(memory_format=torch.channels_last):
             return super().forward(x)
+        if dtype == torch.bfloat16 and amx_products.fills_tiles(x):
+            passes = self.passes_by_amx(x)
+            if any(passes):
+                return amx_products.convolve(x.to(dtype), self.weight, *self._steps(), passes)
         way = self._way_of(x, dtype)
         if way == Way.PIXELS:
             with torch.autocast("cpu", enabled=False):
@@ -70,23 +76,24 @@ class ProductConvolution(SeenTaps):
     def takes_shortcut(self, x: Tensor) -> bool:
         """Whether a product stands for `forward(x)`, 1 x 1 without a stride, that adds to a shortcut's gradient.
 
-        In float32: there products of large maps, too, are as fast as convolutions, and a pass over memory is left out.
+        Where products of large maps, too, are as fast as convolutions: a pass over memory is left out.
         """
         plain = self.kernel_size == self.stride == (1, 1)
         if not plain or not self.training or not x.requires_grad or torch.compiler.is_compiling() or is_watched(self):
             return False
         tensors = type(x) is Tensor and type(self.weight.detach()) is Tensor and self.weight.dtype == torch.float32
-        in_rows = in_fp32(x) and x.is_contiguous(memory_format=torch.channels_last)
-        return tensors and in_rows and has_fast_products(min(self.in_channels, self.out_channels))
+        computed = in_fp32(x) or (in_bf16(x) and x.dtype == torch.bfloat16)
+        in_rows = computed and x.is_contiguous(memory_format=torch.channels_last)
+        return tensors and in_rows and has_fast_products(min(self.in_channels, self.out_channels), x.dtype)
 
     def of_seen_pixels(self, seen: Tensor) -> Tensor:
         """The convolution, 1 x 1 with a stride, of a map of the pixels that it sees, in channels_last."""
         dtype = torch.bfloat16 if in_bf16(seen) else torch.float32
-        side = max(seen.shape[2:])
+        side, fewest = max(seen.shape[2:]), min(self.in_channels, self.out_channels)
         if dtype == torch.bfloat16:
-            way = Way.PRODUCT if side <= SMALL_MAP else Way.TORCHS
+            way = way_in_bf16((1, 1), False, side, self.in_channels, fewest)
         else:
-            way = way_of((1, 1), True, side, min(self.in_channels, self.out_channels), len(seen))
+            way = way_of((1, 1), True, side, fewest, len(seen))
         if way == Way.TORCHS:
             return nn.functional.conv2d(seen, self.weight)
         return self._product(seen, dtype, (1, 1), way)
@@ -107,14 +114,18 @@ class ProductConvolution(SeenTaps):
         return self.stride == self.padding == (1, 1) and winograd.fits(self.weight, height, width, dtype)
 
     def _way_of(self, x: Tensor, dtype: torch.dtype) -> Way:
-        """How it is computed, if not as Winograd did."""
-        side = max(self._map(x))
+        """How it is computed, if neither as Winograd did nor by tiles."""
+        side, fewest, strided = max(self._map(x)), min(self.in_channels, self.out_channels), max(self.stride) > 1
         if dtype == torch.float32:
-            fewest = min(self.in_channels, self.out_channels)
-            return way_of(self.kernel_size, max(self.stride) > 1, side, fewest, len(x) if self._sees_all(x) else 0)
-        if self.kernel_size == (1, 1):
-            return Way.PRODUCT if max(self.stride) > 1 or side <= SMALL_MAP else Way.TORCHS
-        return Way.PRODUCT if side <= SMALLEST_MAP and self.in_channels >= MANY_CHANNELS else Way.TORCHS
+            return way_of(self.kernel_size, strided, side, fewest, len(x) if self._sees_all(x) else 0)
+        return way_in_bf16(self.kernel_size, strided, side, self.in_channels, fewest)
+
+    def passes_by_amx(self, x: Tensor) -> Passes:
+        """Which passes the processor's tiles compute of maps like x in bf16, in a batch that is large enough."""
+        if max(self.kernel_size) == 1 or not amx_products.takes(self.weight):
+            return Passes(False, False, False)
+        fewest = min(self.in_channels, self.out_channels)
+        return passes_by_amx(max(self.stride) > 1, max(self._map(x)), fewest)
 
     def _sees_all(self, x: Tensor) -> bool:
         """Whether each pixel of the result sees some of x, and not the padding alone."""
@@ -249,13 +260,15 @@ def prepare_convolutions(network: nn.Module, images: Tensor, precision: str) -> 
     the network evaluates the images.
     """
     convolutions = [part for part in network.modules() if isinstance(part, ProductConvolution)]
-    if not convolutions or precision not in FORMATS or not winograd.is_usable(FORMATS[precision]):
+    if not convolutions or precision not in FORMATS:
         return
-    dtype, maps = FORMATS[precision], set[tuple[int, int]]()
+    dtype, maps, by_tiles = FORMATS[precision], set[tuple[int, int]](), [False]
 
-    def look(convolution: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if cast(ProductConvolution, convolution).fits_winograds(inputs[0], dtype):
-            height, width = inputs[0].shape[2:]
+    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        convolution, (height, width) = cast(ProductConvolution, module), inputs[0].shape[2:]
+        if dtype == torch.bfloat16 and any(convolution.passes_by_amx(inputs[0])):
+            by_tiles[0] = True
+        elif winograd.is_usable(dtype) and convolution.fits_winograds(inputs[0], dtype):
             maps.add((height, width))
 
     hooks = [part.register_forward_pre_hook(look) for part in convolutions]
@@ -265,7 +278,10 @@ def prepare_convolutions(network: nn.Module, images: Tensor, precision: str) -> 
     finally:
         for hook in hooks:
             hook.remove()
-    winograd.prepare(dtype, maps)
+    if winograd.is_usable(dtype):
+        winograd.prepare(dtype, maps)
+    if by_tiles[0]:
+        amx_products.prepare()
 
 
 def _is_plain(convolution: nn.Conv2d) -> bool:

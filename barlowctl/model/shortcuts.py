@@ -84,7 +84,8 @@ def begun(x: Tensor, convolution: nn.Module, downsample: nn.Module | None) -> tu
         x: the block's map. convolution: its first one. downsample: of the shortcut; None: x itself.
     """
     if downsample is None and isinstance(convolution, ProductConvolution) and convolution.takes_shortcut(x):
-        out: tuple[Tensor, Tensor] = _Beside.apply(x, convolution.weight)
+        with torch.autocast("cpu", enabled=False):
+            out: tuple[Tensor, Tensor] = _Beside.apply(x, convolution.weight.to(x.dtype))
         return out
     x, shortcut = branches(x, convolution, downsample)
     return convolution(x), shortcut

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from llvmlite import ir
+import numba
+from llvmlite import binding, ir
 from numba.core import cgutils
 
 LONG = ir.IntType(64)
+
+
+def features() -> dict[str, bool]:
+    """What the processor that kernels are compiled for can do, by LLVM's names; what is missing it cannot."""
+    config: Any = numba.config
+    if config.CPU_FEATURES is None:
+        return dict(binding.get_host_cpu_features())
+    return {name[1:]: name.startswith("+") for name in config.CPU_FEATURES.split(",")}
 
 
 def load(b: Any, address: Any, kind: Any, align: int = 2) -> Any:

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numba
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba.core import cgutils
 
 from barlowctl.model.toom_cook import Matrix, transposed
-from barlowctl.model.vector_code import LONG, at, call, load, repeat, store
+from barlowctl.model.vector_code import LONG, at, call, features, load, repeat, store
 
 
 def _shape() -> tuple[int, int, bool]:
@@ -21,12 +20,7 @@ def _shape() -> tuple[int, int, bool]:
 
     And whether it rounds to bfloat16 in one instruction.
     """
-    config: Any = numba.config
-    features = config.CPU_FEATURES
-    if features is None:
-        has = dict(binding.get_host_cpu_features())
-    else:
-        has = {name[1:]: name.startswith("+") for name in features.split(",")}
+    has = features()
     if has.get("avx512f"):
         return 16, 4, bool(has.get("avx512bf16"))
     if has.get("avx"):

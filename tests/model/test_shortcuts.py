@@ -12,7 +12,7 @@ from timm.models.resnet import BasicBlock, Bottleneck, downsample_conv
 from torch import Tensor, nn
 
 from barlowctl import processor
-from barlowctl.model import fused_norm
+from barlowctl.model import amx_products, fused_norm, shortcuts
 from barlowctl.model.fused_norm import choose_norms
 from barlowctl.model.product_convolution import ProductConvolution, choose_convolutions
 from barlowctl.model.shortcuts import begun, branches, made_here
@@ -182,10 +182,11 @@ def test_a_network_takes_it_in_each_stage_but_the_first(monkeypatch: pytest.Monk
 
 @pytest.fixture
 def fast_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a processor of Intel's, wherever the tests run."""
+    """As on a processor of Intel's, with tiles, wherever the tests run."""
     if not torch.backends.mkl.is_available():
         pytest.skip("torch was built without MKL")
     monkeypatch.setattr(processor, "is_intels", lambda: True)
+    monkeypatch.setattr(amx_products, "is_usable", lambda: True)
 
 
 def same_sized(channels: int = 64) -> nn.Module:
@@ -198,16 +199,23 @@ def same_sized(channels: int = 64) -> nn.Module:
 
 
 @pytest.mark.usefixtures("fast_products")
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("side", [1, 7, 12])
-def test_a_block_on_its_input_is_as_near_to_float64(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
+def test_a_block_on_its_input_is_as_near_to_float64(monkeypatch: pytest.MonkeyPatch, side: int, bf16: bool) -> None:
     torch.manual_seed(0)
     exact = Bottleneck(256, 64).double().train()
     ours, x = same_sized(), map_of(256, side)
+    if bf16:
+        x = x.bfloat16()
     ours.load_state_dict(exact.state_dict())
     theirs = copy.deepcopy(ours)
-    met, made = trained(ours, x), trained(exact, x.double())
+    beside, apply = list[torch.dtype](), shortcuts._Beside.apply
+    monkeypatch.setattr(shortcuts._Beside, "apply", lambda x, w: (beside.append(w.dtype), apply(x, w))[1])
+    met, made = trained(ours, x, bf16=bf16), trained(exact, x.double())
+    assert beside == [x.dtype]
+    assert met["conv1.weight"].dtype == torch.float32
     monkeypatch.setattr(fused_norm, "begun", as_before)
-    apart = trained(theirs, x)
+    apart = trained(theirs, x, bf16=bf16)
     for name, true in made.items():
         error, before = ((of[name].double() - true).norm() for of in (met, apart))
         assert error <= 1.5 * before + 1e-6 * true.norm(), name
@@ -275,7 +283,7 @@ def test_either_branch_of_a_block_on_its_input_may_have_no_gradient() -> None:
 
 @pytest.mark.usefixtures("fast_products")
 @pytest.mark.parametrize(
-    "why", ["a hook", "evaluation", "no gradient", "another format", "few channels", "bf16", "AMD"]
+    "why", ["a hook", "evaluation", "no gradient", "another format", "few channels", "autocast", "no tiles", "AMD"]
 )
 def test_a_block_on_its_input_is_torchs_where_that_is_faster(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
     convolution = same_sized(8 if why == "few channels" else 64).get_submodule("conv1")
@@ -290,7 +298,10 @@ def test_a_block_on_its_input_is_torchs_where_that_is_faster(monkeypatch: pytest
         x = x.detach().contiguous().requires_grad_()
     elif why == "AMD":
         monkeypatch.setattr(processor, "is_intels", lambda: False)
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=why == "bf16"):
+    elif why == "no tiles":
+        x = x.detach().bfloat16().requires_grad_()
+        monkeypatch.setattr(amx_products, "is_usable", lambda: False)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=why in ("autocast", "no tiles")):
         out, shortcut = begun(x, convolution, None)
     assert shortcut is x
     assert "Beside" not in type(out.grad_fn).__name__
