@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from barlowctl.api.building import build_method
     from barlowctl.api.functions import export, export_all, features, load, open_network, probe, push
     from barlowctl.api.network import Network
+    from barlowctl.api.packing import Packed, pack
     from barlowctl.api.run import Run
     from barlowctl.api.training import pretrain, pretrain_events
     from barlowctl.errors import RunDiverged, RunStopped, UserError
@@ -33,6 +34,7 @@ __all__ = [
     "ExportReport",
     "ExportedFolder",
     "Network",
+    "Packed",
     "Probed",
     "Publication",
     "Run",
@@ -48,6 +50,7 @@ __all__ = [
     "losses",
     "methods",
     "open_network",
+    "pack",
     "pretrain",
     "pretrain_events",
     "probe",
@@ -59,6 +62,7 @@ _MODULES = {
     "ExportReport": "exports",
     "ExportedFolder": "exports",
     "Network": "api.network",
+    "Packed": "api.packing",
     "Probed": "measure.measurement",
     "Publication": "measure.publication",
     "Run": "api.run",
@@ -74,6 +78,7 @@ _MODULES = {
     "losses": "losses",
     "methods": "methods",
     "open_network": "api.functions",
+    "pack": "api.packing",
     "pretrain": "api.training",
     "pretrain_events": "api.training",
     "probe": "api.functions",

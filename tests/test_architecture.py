@@ -36,7 +36,7 @@ MAY_IMPORT = {
         "distributed", "doctor", "eval", "exports", "launchers", "measure", "plots", "recipe", "runs", "study", "train",
     },
     "api": {
-        "assemble", "compiled_code", "data", "data.images", "data.sources", "data.tree", "eval", "exports",
+        "assemble", "compiled_code", "data", "data.beton", "data.images", "data.sources", "eval", "exports",
         "generators", "measure", "methods", "model", "recipe", "runs", "train",
     },  # what Python is offered, beside `cli`: neither knows the other
     "study": {

@@ -10,16 +10,18 @@ from os import PathLike
 from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from barlowctl.api.options import HasItems
 from barlowctl.api.wording import reworded
 from barlowctl.errors import UserError, kind_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_IN_MEMORY = "images in memory: a data set, a list, arrays and labels"
 _NUMBERS = {int: Integral, float: Real}
 _WORDS: dict[Any, str] = {
     NoneType: "None", str: "a string", bool: "True or False", int: "a whole number", float: "a number",
-    PathLike: "a path", Mapping: "a dictionary", Callable: "a function",
+    PathLike: "a path", Mapping: "a dictionary", Callable: "a function", HasItems: _IN_MEMORY, Iterable: _IN_MEMORY,
 }  # fmt: skip
 _LONGEST = 60
 

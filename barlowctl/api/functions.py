@@ -11,7 +11,7 @@ from torch import nn
 
 from barlowctl.api.arguments import checked
 from barlowctl.api.network import Network
-from barlowctl.api.options import Extracting, Probing, Pushing, Showing
+from barlowctl.api.options import Extracting, ImagesLike, Probing, Pushing, Showing
 from barlowctl.api.process import as_a_command
 from barlowctl.api.recipes import Overrides, override_texts
 from barlowctl.api.run import Run
@@ -73,7 +73,7 @@ def features(
 @checked
 def probe(
     network: Named,
-    data: str | PathLike[str] | None = None,
+    data: ImagesLike | None = None,
     *,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,

@@ -11,12 +11,14 @@ from typing import Any, Literal
 from torch import nn
 
 from barlowctl.api.arguments import checked, no_name
-from barlowctl.api.pictures import open_pictures
+from barlowctl.api.options import ImagesLike
+from barlowctl.api.pictures import named_or_in_memory, open_pictures
 from barlowctl.api.process import as_a_command, memory_returned
 from barlowctl.api.recipes import Overrides, override_texts
 from barlowctl.assemble.data import choices_of
 from barlowctl.assemble.machine import Runtime
 from barlowctl.data.images.unreadable import OnMeasuring, advise_skipping
+from barlowctl.data.sources.in_memory import InMemory
 from barlowctl.errors import RunStopped
 from barlowctl.eval.embeddings import Embeddings
 from barlowctl.measure.baselines import check_baselines
@@ -132,9 +134,10 @@ class Network:
         """Features of images: the numbers that `barlowctl embed` writes.
 
         Args:
-            images: a folder, a packed file, or a data set by name; paths of image files; Pillow's images; arrays of
-                pixels, (H, W), (H, W, C) or (N, H, W, C); a uint8 tensor (N, C, H, W) of pixels. They are resized and
-                cropped as `preprocessing` says. A floating point tensor (N, C, H, W) is the network's input already.
+            images: a folder, a packed file, or a data set by name; paths of image files; a torch or torchvision data
+                set; Pillow's images; arrays of pixels, (H, W), (H, W, C) or (N, H, W, C); a uint8 tensor (N, C, H, W)
+                of pixels. They are resized and cropped as `preprocessing` says. A floating point tensor (N, C, H, W)
+                is the network's input already.
             split: of a data set. on_unreadable: "skip": an image that cannot be read has no row.
             device: "auto", "cpu", "cuda" or "cuda:N". threads: of torch on a CPU; None: OMP_NUM_THREADS, or the cores.
             workers: threads or processes that read images. loader: "auto", "fast" or "plain".
@@ -157,7 +160,7 @@ class Network:
     @checked
     def probe(
         self,
-        data: str | PathLike[str] | None = None,
+        data: ImagesLike | None = None,
         *,
         measures: Sequence[str] = ("knn", "linear", "lidar"),
         trained: Sequence[str] = (),
@@ -177,7 +180,8 @@ class Network:
         """Measure the network on labelled images, as `barlowctl probe` does, with the same numbers and files.
 
         Args:
-            data: a data set with a training and a test split; None: the run's own images.
+            data: a data set with a training and a test split, or both in a dictionary, {"train": images, "test":
+                images}, each as of `features` with labels; None: the run's own images.
             measures: on frozen features: "knn", "linear" (fast protocol), "lidar" (of a run; alone it needs no
                 labels and no test split), "layers".
             trained: what is trained, in the paper's or a modern protocol: "linear", "semi-1", "semi-10", "finetune",
@@ -202,10 +206,9 @@ class Network:
             check_names("baselines", baselines, BASELINES)
             check_baselines(self.subject, baselines)
             policy = on_unreadable or self.subject.on_unreadable
-            measurement = begin_measurement(
-                self.name, self.subject, None if data is None else str(data), tasks, None if out is None else Path(out)
-            )
-            runtime, emit = Runtime(device, threads, workers, loader), _sink(on_event)
+            images, runtime = self._named(data), Runtime(device, threads, workers, loader)
+            measurement = begin_measurement(self.name, self.subject, images, tasks, None if out is None else Path(out))
+            emit = _sink(on_event)
             try:
                 with advise_skipping(policy):
                     return measurement.measure(
@@ -215,6 +218,9 @@ class Network:
                 if handle_signals:
                     raise
                 raise KeyboardInterrupt(f"{stopped}; the same call goes on") from None
+
+    def _named(self, data: ImagesLike | None) -> str | InMemory | None:
+        return named_or_in_memory(data, choices_of(self.preprocessing))
 
 
 def _sink(on_event: OnEvent | None) -> Sink:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
-from typing import Literal, TypedDict
+from typing import Any, Literal, Protocol, TypedDict, runtime_checkable
 
 from barlowctl.api.recipes import Overrides
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.exports.formats.options import FormatOptions
 from barlowctl.train.events import Event
+
+
+@runtime_checkable
+class HasItems(Protocol):
+    """What has items by their number, as torch's data sets do."""
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+ImagesLike = str | PathLike[str] | HasItems | Iterable[Any]
+"""A name, a path, or images that a program has in hand."""
 
 
 class Machine(TypedDict, total=False):
@@ -76,8 +87,10 @@ class Training(Machine, total=False):
     """Of a training.
 
     Attributes:
-        data: images in place of the recipe's: a folder, a .beton file or a data set's name; or a list of image files,
-            which a folder of links in the data home stands for. None: the recipe's, or those of the run that goes on.
+        data: images in place of the recipe's: a folder, a .beton file or a data set's name; a list of image files,
+            which a folder of links in the data home stands for; or a torch or torchvision data set, images, arrays,
+            or a dictionary of them by split, which are packed into the data home first (see `pack`). None: the
+            recipe's, or those of the run that goes on.
         overrides: values in place of the recipe's: {"train.epochs": 5}, or nested.
         init: weights to start from: a `Run`, or the name of a run, an export, a file or folder of weights, a timm name.
         resume: the run that goes on, exactly where it was: a `Run`, its name or directory; recipe, overrides and init
@@ -86,7 +99,7 @@ class Training(Machine, total=False):
         tensorboard, wandb: what else records the run.
     """
 
-    data: str | PathLike[str] | Sequence[str | PathLike[str]] | None
+    data: ImagesLike | None
     overrides: Overrides | None
     init: str | PathLike[str] | None
     resume: str | PathLike[str] | None

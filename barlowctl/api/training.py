@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 from torch import nn
 
 from barlowctl.api.arguments import checked
 from barlowctl.api.network import OnEvent
 from barlowctl.api.options import Training
-from barlowctl.api.pictures import folder_of
+from barlowctl.api.packing import stand_in
 from barlowctl.api.process import as_a_command, memory_returned
 from barlowctl.api.recipes import RecipeLike, open_recipe
 from barlowctl.api.run import Run
@@ -183,7 +183,7 @@ def _train(recipe: RecipeLike | None, watch: _Watch, **options: Unpack[Training]
         UserError: also, what only a new run takes, beside `resume`.
     """
     out, resume = options.get("out"), options.get("resume")
-    data, overrides = _images(options.get("data")), dict(options.get("overrides") or {})
+    data, overrides = options.get("data"), dict(options.get("overrides") or {})
     if init := options.get("init"):
         overrides["init.weights"] = named_from_anywhere(fspath(init))
     directory = None if out is None else Path(out)
@@ -199,6 +199,7 @@ def _train(recipe: RecipeLike | None, watch: _Watch, **options: Unpack[Training]
         resumed = run_to_resume(resume.path if isinstance(resume, Run) else fspath(resume), out=directory)
         chosen, directory = resumed.recipe, resumed.directory
         data = resumed.dataset() if data is None else data
+    data = fspath(data) if isinstance(data, str | PathLike) else None if data is None else stand_in(data, chosen)
     trained = train(
         chosen,
         Runtime(
@@ -216,10 +217,3 @@ def _train(recipe: RecipeLike | None, watch: _Watch, **options: Unpack[Training]
 
 def _watching(watch: _Watch) -> AbstractContextManager[Sink]:
     return nullcontext(watch)
-
-
-def _images(data: Any) -> str | None:
-    """Images as `--data` takes them."""
-    if data is None or isinstance(data, str | PathLike):
-        return None if data is None else fspath(data)
-    return folder_of(data)

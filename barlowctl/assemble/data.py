@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from barlowctl.amounts import counted
 from barlowctl.assemble.image_channels import check_channels
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
+from barlowctl.channels import MOST_CHANNELS, are_bands
 from barlowctl.cores import usable_cores
 from barlowctl.data import home, sources
 from barlowctl.data.beton import decode, decoders
@@ -23,6 +24,8 @@ from barlowctl.data.loaders.base import ViewLoader
 from barlowctl.data.loaders.device import DeviceLoader
 from barlowctl.data.loaders.fast import FastLoader
 from barlowctl.data.loaders.plain import Pictures, PlainLoader
+from barlowctl.data.sources.in_memory import InMemory
+from barlowctl.data.sources.items import Items
 from barlowctl.data.sources.picture import Source
 from barlowctl.data.sources.sample import conversion_of
 from barlowctl.data.views.batched import geometric
@@ -43,17 +46,19 @@ def open_recipe_images(recipe: Recipe, split: str = "train", data: str | None = 
     return source
 
 
-def open_images(dataset: str, split: str = "train", choices: Choices | None = None) -> ImageSet:
+def open_images(dataset: str | InMemory, split: str = "train", choices: Choices | None = None) -> ImageSet:
     """The images of a data set's split: a packed file, or a folder for the plain loader.
 
     Args:
-        dataset: a name in the data home, or a path.
+        dataset: a name in the data home, or a path; or what a program has in hand.
         choices: how files become 8-bit pixels.
 
     Raises:
         UserError: there are none; the error says which command brings them.
     """
     choices = choices or Choices()
+    if isinstance(dataset, InMemory):
+        return _open_in_memory(choices, dataset, split)
     path = home.resolve(dataset, split)
     source = _open_files(choices, dataset, path, split) if path.is_dir() else Beton.open(path)
     if isinstance(source, Beton) and choices not in (Choices(), choices_as_read(source)):
@@ -81,6 +86,19 @@ def _open_files(choices: Choices, dataset: str, path: Path, split: str) -> Pictu
     files = sources.open_source(path, split)
     training = None if split == "train" else lambda: sources.open_source(home.resolve(dataset, "train"), "train")
     return pictures_of(choices, files, training)
+
+
+def _open_in_memory(choices: Choices, dataset: InMemory, split: str) -> Pictures:
+    items = dataset.open(split)
+    return pictures_of(of_bands(items, choices), items, None if split == "train" else lambda: dataset.open("train"))
+
+
+def of_bands(items: Items, choices: Choices) -> Choices:
+    """The choices, with all bands of arrays that have others than grey and colours where none are chosen."""
+    counts = items.channels
+    if choices.channels or len(counts) != 1 or not are_bands(count := next(iter(counts))) or count > MOST_CHANNELS:
+        return choices
+    return replace(choices, bands=tuple(range(1, count + 1)))
 
 
 def pictures_of(choices: Choices, files: Source, training: Callable[[], Source] | None = None) -> Pictures:

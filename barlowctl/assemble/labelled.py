@@ -11,8 +11,10 @@ import numpy as np
 from barlowctl.assemble.data import ImageSet, any_labelled, count_classes, open_images
 from barlowctl.data.beton.reader import Beton
 from barlowctl.data.images.conversion import Choices
+from barlowctl.data.loaders.plain import Pictures
 from barlowctl.data.overlap import overlap
 from barlowctl.data.sources.fingerprint import Fingerprint
+from barlowctl.data.sources.in_memory import InMemory
 from barlowctl.errors import UserError
 from barlowctl.eval.classes import class_names
 
@@ -56,7 +58,7 @@ class Labelled:
         }
 
 
-def open_labelled(data: str, choices: Choices | None = None) -> Labelled:
+def open_labelled(data: str | InMemory, choices: Choices | None = None) -> Labelled:
     """The labelled splits of a data set, to measure on.
 
     Args:
@@ -68,7 +70,7 @@ def open_labelled(data: str, choices: Choices | None = None) -> Labelled:
     return check_labelled(open_images(data, "train", choices), open_images(data, "test", choices))
 
 
-def open_with_or_without_labels(data: str, choices: Choices | None = None) -> Labelled:
+def open_with_or_without_labels(data: str | InMemory, choices: Choices | None = None) -> Labelled:
     """The labelled splits of a data set, or its training images alone where it has none that could be measured on.
 
     Args:
@@ -195,8 +197,11 @@ def check_distinct(train: ImageSet, test: ImageSet) -> str | None:
 
 
 def describe_image_set(source: ImageSet) -> dict[str, Any]:
-    """Which images these are: path, number, content hash or digest of names and sizes, and what there was not read."""
-    metadata: dict[str, Any] = {"path": str(source.path), "images": source.num_samples, **source.scan_report.nonempty()}
+    """Which images these are: path (of what a program gave its class), number, content hash or digest of names and
+    sizes, and what there was not read.
+    """
+    place = "in_memory" if isinstance(source, Pictures) and source.in_memory else "path"
+    metadata: dict[str, Any] = {place: str(source.path), "images": source.num_samples, **source.scan_report.nonempty()}
     if isinstance(source, Beton):
         metadata["content_hash"] = source.content_hash
     else:

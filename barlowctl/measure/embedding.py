@@ -60,9 +60,10 @@ def embed(
     extracted = extract_readable(
         backbone, source, subject.preprocessing, runtime, device, on_unreadable=on_unreadable, advance=advance
     )
+    in_memory = isinstance(source, Pictures) and source.in_memory
     metadata = {
         "network": subject.name,
-        "images": written(os.path.abspath(source.path)),
+        "images": written(str(source.path) if in_memory else os.path.abspath(source.path)),
         "split": split,
         **{key: str(value) for key, value in subject.preprocessing.as_result().items()},
         **{key.replace(" ", "_"): text for key, text in source.scan_report.first_lines().items()},

@@ -19,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from barlowctl.data import home
 from barlowctl.data.sources.fingerprint import Fingerprint
+from barlowctl.data.sources.in_memory import InMemory
 from barlowctl.eval.features import backbone_digest
 from barlowctl.files import folder_made
 from barlowctl.measure.subjects import Subject
@@ -69,8 +70,10 @@ def identify(
     return Identity(backbone_digest(subject.backbone), prints, subject.preprocessing.as_dict(), protocol or {})
 
 
-def stem_of(data: str) -> str:
+def stem_of(data: str | InMemory) -> str:
     """What a data set is called in the name of a result's file: flowers-1.0 of ~/flowers-1.0 and flowers-1.0.beton."""
+    if isinstance(data, InMemory):
+        return data.title
     return Path(home.anywhere(data)).name.removesuffix(".beton")
 
 

@@ -12,6 +12,7 @@ from barlowctl.assemble.labelled import Labelled, open_labelled, open_with_or_wi
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.run_images import changed_since_training
 from barlowctl.data.images.unreadable import OnMeasuring
+from barlowctl.data.sources.in_memory import InMemory
 from barlowctl.errors import UserError
 from barlowctl.measure.identity import identify, reserve, result_file, stem_of
 from barlowctl.measure.probing import probe
@@ -147,7 +148,7 @@ class Measurement:
 
 
 def begin_measurement(
-    name: str, subject: Subject, data: str | None, tasks: Tasks, out: Path | None = None
+    name: str, subject: Subject, data: str | InMemory | None, tasks: Tasks, out: Path | None = None
 ) -> Measurement:
     """Open the images, and find out where the result goes.
 
@@ -160,7 +161,7 @@ def begin_measurement(
     """
     if not tasks.need_labels:
         check_lidar(subject)
-    data = images_of(subject, data)
+    data = data if isinstance(data, InMemory) else images_of(subject, data)
     open_data = open_labelled if tasks.need_labels else open_with_or_without_labels
     labelled = open_data(data, choices_of(subject.preprocessing))
     notes = [*labelled.notes, *changed_since_training(subject.folder, labelled.opened or labelled.train)]

@@ -26,6 +26,7 @@ from tests.docs.newcomer import NARROW, SMALL, interrupt_the_next_run, pictures,
 
 Captured = pytest.CaptureFixture[str]
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
+NAMED_WEIGHTS = "resnet50.a1_in1k"
 PAGES = sorted((Path(__file__).resolve().parents[2] / "docs" / "howto").glob("*.md"))
 SIZES = sets(*SMALL, "data.holdout=0", "train.micro_batch=0", "train.precision=fp32")
 OTHERS = sets(*NARROW, "model.image_size=0", "model.pooling=default", "model.drop_path=0")
@@ -52,11 +53,11 @@ ADDED = {
 """The beginning of a line -> what makes it small; the longest that fits."""
 
 
-def lines(page: Path) -> Iterator[list[str]]:
+def lines(page: Path, home: Path) -> Iterator[list[str]]:
     """The words of each line of the page's blocks, a continued line as one; a block of Python is run in between."""
     for number, part in enumerate(PYTHON.split(page.read_text(encoding="utf-8"))):
         if number % 2:
-            exec(part, {})
+            exec(part.replace(NAMED_WEIGHTS, published(home)), {"__name__": "page"})
             continue
         for line in part.replace("\\\n", " ").splitlines():
             if line.startswith("    "):
@@ -94,6 +95,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                     Image.fromarray(tile).save(folder / f"{index}.png")
                 else:
                     tifffile.imwrite(folder / f"{index}.tif", tile, photometric="minisblack", planarconfig="contig")
+    Path("labelled").symlink_to(home / "labelled")
     shutil.copytree(home / "land-use" / "train" / "a", home / "labelled-tiles")
     for label in ("healthy", "ill"):
         (home / "cases" / label).mkdir(parents=True)
@@ -115,10 +117,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     narrow = {"channels": [8, 8, 8, 8], "stem_width": 8}
     preprocessing = Preprocessing(resize=16, crop=16, interpolation="bicubic", mean=(0.4,) * 3, std=(0.2,) * 3)
     backbone = build_backbone("resnet10t", in_chans=3, stem="default", **narrow)
-    published = ExportedModel(
+    exported = ExportedModel(
         backbone=backbone, architecture="resnet10t", timm_args=narrow, stem="default", preprocessing=preprocessing
     )
-    export(published, tmp_path / "published.safetensors", "timm")
+    export(exported, Path(published(home)), "timm")
     return home
 
 
@@ -152,10 +154,14 @@ def science(random: np.random.Generator) -> None:
     Path("cutouts/labels.csv").write_text("\n".join(rows))
 
 
+def published(home: Path) -> str:
+    """Weights that would be downloaded: they lie beside the home."""
+    return str(home.parent / "published.safetensors")
+
+
 def typed(words: list[str], home: Path) -> list[str]:
-    """What a reader puts in place of the placeholders; weights that would be downloaded lie beside the home."""
-    published = str(home.parent / "published.safetensors")
-    return [published if word == "resnet50.a1_in1k" else word.replace("~", str(home), 1) for word in words]
+    """What a reader puts in place of the placeholders."""
+    return [published(home) if word == NAMED_WEIGHTS else word.replace("~", str(home), 1) for word in words]
 
 
 def added(words: list[str]) -> list[str]:
@@ -169,7 +175,7 @@ def test_every_line_of_a_page(page: Path, home: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(pretrain_ranks, "usable_cores", lambda: 2)  # where there is one, two processes share it
     count = 0
     output = ""
-    for words in lines(page):
+    for words in lines(page, home):
         if words[0] == "export":
             name, _, value = words[1].partition("=")
             monkeypatch.setenv(name, value.replace("$HOME", str(home)))
@@ -195,6 +201,7 @@ def test_every_line_of_a_page(page: Path, home: Path, monkeypatch: pytest.Monkey
     assert count > 4
     made = {"photos": {"views.png", "map.html", "nearest.png", "my-model"}, "satellite": {"views.png", "land.html"}}
     made["microscopy"] = {"views.png", "cells.html", "cells.parquet", "my-cells"}
+    made["notebook"] = {"fakes.parquet", "fakes.png"}
     made["hdf5-fits"] = {"pcam.png", "galaxies.parquet", "my-galaxies"}
     assert made.get(page.stem, set()) <= set(os.listdir())
     assert page.stem != "photos" or "1.0000 0.png 1.png" in output + capsys.readouterr().out

@@ -51,14 +51,16 @@ class ImageSource(Protocol):
 class Pictures:
     """A `Source` (image folder, IDX files, ...) as it lies, decoded when asked for.
 
-    path, num_samples, labels, class_names: as in `Beton`.    scan_report: the source's.
+    path, num_samples, labels, class_names: as in `Beton`.    scan_report, in_memory: the source's.
     conversion: what becomes of more than 8 bits, transparency and bands; None: the defaults, for this source.
     """
+
+    in_memory = False
 
     def __init__(self, source: Source, conversion: Conversion | None = None) -> None:
         self._source = source
         self.conversion = conversion or conversion_of(source)
-        self.path = source.path
+        self.path, self.in_memory = source.path, source.in_memory
         self.scan_report = source.scan_report
         if source.in_chunks > 1:
             command = shell.line("barlowctl", "data", "pack", source.path, packed_as(source.path))

@@ -39,6 +39,7 @@ class Source(abc.ABC):
     in_chunks: how many images have parts in what is unpacked to read one; 1: each lies by itself.
     other_classes: whether folders that are no classes become some with `data pack --class-folders inner`.
     deeper_classes: whether images lie deeper than the class folders, and other folders may be the classes.
+    in_memory: whether a program gave them: `path` is then no place, but what to call them.
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Source(abc.ABC):
     in_chunks: int = 1
     other_classes: bool = False
     deeper_classes: bool = False
+    in_memory: bool = False
 
     @functools.cached_property
     def scan_report(self) -> ScanReport:
@@ -99,6 +101,7 @@ class Picked(Source):
     def __init__(self, source: Source, rows: np.ndarray) -> None:
         self.kind, self.path, self.split = source.kind, source.path, source.split
         self.class_names, self.choices, self.in_chunks = source.class_names, source.choices, source.in_chunks
+        self.in_memory = source.in_memory
         self._source, self._rows = source, rows.tolist()
 
     @functools.cached_property

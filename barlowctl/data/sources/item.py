@@ -1,0 +1,150 @@
+"""One item of a data set that a program has in hand: its image, its label and what it is called."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from barlowctl.channels import MOST_CHANNELS
+from barlowctl.data.images.array_axes import without_a_single_band
+from barlowctl.data.images.unreadable import Unreadable
+from barlowctl.data.labels.numbering import label_name
+from barlowctl.data.tree.regular import read_regular
+from barlowctl.errors import UserError, kind_of
+
+ALLOWED = (
+    "Pillow's images, arrays of pixels (H, W) or (H, W, C), tensors (C, H, W), or files; or tuples that begin with "
+    "one and its label, or dictionaries with `image` and `label`"
+)
+AS_THEY_ARE = "images as they are, of 8 bits: the views are made and normalised here, as the recipe says"
+WITHOUT_TRANSFORM = "dataset.transform = None; or one that gives the same Pillow image or uint8 tensor each time"
+_IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo", "rgb", "pixel_values")
+"""What a dictionary calls its image, best first, in small letters."""
+_IN_PNG = ("1", "LA", "P", "RGBA", "I;16", "I")
+"""Modes of Pillow that a PNG holds as they are, beside those that are pixels already."""
+
+
+class Item(NamedTuple):
+    """image: what `stored` takes. label: None where it has none. name: "" where it has none."""
+
+    image: Any
+    label: Any = None
+    name: str = ""
+
+
+def parted(item: Any) -> Item:
+    """The parts of an item as data sets give it: an image; a tuple of an image and more; a dictionary.
+
+    Raises:
+        Unreadable: a dictionary without an image.
+    """
+    if isinstance(item, Mapping) and not _is_file(item):
+        keys = {str(key).lower(): key for key in reversed(list(item))}
+        image = next((keys[name] for name in _IMAGES if name in keys), None)
+        if image is None:
+            raise Unreadable(f"its keys are {', '.join(map(str, item))}, and none is called image")
+        label = label_name([name for name in keys if keys[name] != image])
+        return Item(item[image], None if label is None else _label(item[keys[label]]))
+    if isinstance(item, tuple | list) and len(item):
+        name = item[2] if len(item) == 3 and isinstance(item[2], str) else ""
+        return Item(item[0], _label(item[1]) if len(item) > 1 else None, name)
+    return Item(item)
+
+
+def file_of(image: Any) -> Path | None:
+    """The file that an image is; None: it is none."""
+    if isinstance(image, Mapping) and image.get("bytes") is None:
+        image = image.get("path")
+    return Path(image).expanduser() if isinstance(image, str | os.PathLike) else None
+
+
+def stored(image: Any, name: str) -> bytes | np.ndarray:
+    """An image as a source gives it: the bytes of a file, or pixels.
+
+    Args:
+        name: what to call it.
+
+    Raises:
+        Unreadable: it is none.
+        OSError: its file cannot be read.
+        UserError: it is several views of one.
+    """
+    if (file := file_of(image)) is not None:
+        return read_regular(file)
+    if isinstance(image, Mapping):
+        image = image.get("bytes")
+    if isinstance(image, bytes | bytearray):
+        return bytes(image)
+    if isinstance(image, Image.Image):
+        return _of_pillow(image)
+    if isinstance(image, tuple | list):
+        raise UserError(
+            f"{name} is {kind_of(image)} of {len(image)}: views of an image, or no image",
+            allowed=AS_THEY_ARE,
+            next=WITHOUT_TRANSFORM,
+        )
+    if is_tensor(image):
+        return _pixels(_values(image), channels_first=True)
+    if hasattr(image, "__array__"):
+        return _pixels(np.asarray(image), channels_first=False)
+    raise Unreadable("it is None" if image is None else f"it is {kind_of(image)}, and no image")
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is one of torch's tensors, without torch."""
+    return hasattr(value, "detach") and hasattr(value, "numpy")
+
+
+def _is_file(item: Mapping[Any, Any]) -> bool:
+    """Whether it is an encoded image as Hugging Face has it."""
+    return "bytes" in item and set(item) <= {"bytes", "path"}
+
+
+def _of_pillow(image: Image.Image) -> bytes | np.ndarray:
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("L", "RGB", "F"):
+        return np.array(upright)  # of its own: what torch makes of Pillow's it could write into
+    stream = io.BytesIO()
+    (upright if upright.mode in _IN_PNG else upright.convert("RGB")).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def _values(tensor: Any) -> np.ndarray:
+    """The numbers of a tensor, on the CPU."""
+    own = tensor.detach().cpu()
+    values: np.ndarray = np.asarray((own.float() if own.is_floating_point() else own).numpy())
+    return values
+
+
+def _pixels(values: np.ndarray, *, channels_first: bool) -> np.ndarray:
+    """(H, W) or (H, W, C) of numbers, as they are; a channel alone is grey.
+
+    Args:
+        channels_first: of three axes the first is the channels; False: the last, unless only the first are 1 or 3.
+
+    Raises:
+        Unreadable: another shape, or no numbers.
+    """
+    shape = values.shape
+    if values.ndim == 3:
+        channels_first = channels_first or (shape[0] in (1, 3) and shape[2] not in (1, 3))
+        values = without_a_single_band(np.moveaxis(values, 0, -1) if channels_first else values)
+    of_channels = values.ndim == 2 or (values.ndim == 3 and 1 < values.shape[2] <= MOST_CHANNELS)
+    if not of_channels or values.dtype.kind not in "uif" or 0 in shape:
+        raise Unreadable(f"{values.dtype.name} values of shape {tuple(shape)} are no image")
+    own = np.ascontiguousarray(values)
+    return own if own.flags.writeable else own.copy()
+
+
+def _label(label: Any) -> Any:
+    """A label as `number_labels` takes it: tensors as numbers, or lists of them; images as what is no class."""
+    values = _values(label) if is_tensor(label) else label
+    if isinstance(values, np.ndarray):
+        return values.item() if values.size == 1 else tuple(values.ravel()[:2].tolist())
+    return ("an", "image") if isinstance(values, Image.Image) else values

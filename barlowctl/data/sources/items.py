@@ -1,0 +1,263 @@
+"""Images that a program has in hand: torch's and torchvision's data sets, lists, arrays, as a source like any other.
+
+Every item is read once beforehand, for labels and checksums; later it must be what it was then, so that images that a
+random transform changes are refused, and a run that is begun on them can be repeated.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from barlowctl.amounts import counted
+from barlowctl.data.images.unreadable import Unreadable, reason_of
+from barlowctl.data.labels.numbering import Labels, number_labels
+from barlowctl.data.sources.item import (
+    ALLOWED,
+    AS_THEY_ARE,
+    WITHOUT_TRANSFORM,
+    Item,
+    file_of,
+    is_tensor,
+    parted,
+    stored,
+)
+from barlowctl.data.sources.item_files import Files, class_names_of, files_of, innermost, refuse_streams
+from barlowctl.data.sources.picture import Picture, Source
+from barlowctl.errors import UserError, kind_of, one_line
+
+REPEATED = 8
+"""Items, spread evenly, that are read a second time at once, to see a random transform before anything is made."""
+IMAGES = (
+    "a torch or torchvision data set; a list of images; an array (N, H, W) or (N, H, W, C), or a tensor (N, C, H, W); "
+    "a tuple of these and their labels; a dictionary of them by split, {'train': ..., 'test': ...}"
+)
+
+
+@dataclass
+class _Survey:
+    """What was seen of the items. files: by position. channels: how many the images have that are arrays."""
+
+    labels: list[Any]
+    names: list[str]
+    extents: np.ndarray  # int64 (n, 2): bytes, checksum; -1: a file, or unreadable
+    files: dict[int, Path] = field(default_factory=dict)
+    channels: set[int] = field(default_factory=set)
+    problems: dict[int, str] = field(default_factory=dict)
+
+
+class Items(Source):
+    """The images of one split.
+
+    Args:
+        images: see `IMAGES`, of one split.    title: what to call them; None: after the class of the data set.
+        classes: those of the training split, which count where these images say none.
+        ranged: whether it is said which values are black and white, so that floats may be any.
+
+    Raises:
+        UserError: no images, or none that can be read; several views of an image, normalised or random ones.
+    """
+
+    in_memory = True
+
+    def __init__(
+        self, images: Any, split: str = "train", *, title: str | None = None, classes: Sequence[str] = (),
+        ranged: bool = False,
+    ) -> None:  # fmt: skip
+        refuse_streams(images)
+        self._images, labels = _with_labels(images)
+        self._own = not isinstance(self._images, list | np.ndarray)  # code of somebody's: one thread at a time
+        self._lock, self._ranged = threading.Lock(), ranged
+        dataset = innermost(self._images)
+        self._whole = dataset is self._images
+        self.title = title or title_of(images)
+        self.path, self.split = Path(self.title), split
+        what = type(dataset)
+        self.kind = f"images of {what.__module__}.{what.__qualname__}" if self._own else "images in memory"
+        if not len(self._images):
+            raise UserError("there are no images", allowed=IMAGES)
+        self.files_below = files_of(self._images) if labels is None else None
+        self._survey = _Survey([], [], np.full((len(self._images), 2), -1, np.int64))
+        self._look_over(self.files_below)
+        self._number(self._survey.labels if labels is None else labels, classes)
+        if self._own:
+            self._read_again()
+
+    def __len__(self) -> int:
+        return len(self._survey.labels)
+
+    def describe(self, index: int) -> tuple[str, int]:
+        return self._survey.names[index], int(self._labels[index])
+
+    def __getitem__(self, index: int) -> Picture:
+        name, label = self.describe(index)
+        if (file := self._survey.files.get(index)) is not None:
+            return Picture(name, label, stored(file, name))
+        data = self._read(index)[1]
+        if data is None or self._survey.extents[index, 1] not in (-1, _extent(data)[1]):
+            raise self._another(name)
+        return Picture(name, label, data)
+
+    def file(self, index: int) -> Path | None:
+        return self._survey.files.get(index)
+
+    def extent(self, index: int) -> tuple[int, int]:
+        size, checksum = self._survey.extents[index].tolist()
+        return size, checksum
+
+    @property
+    def root(self) -> Path | None:
+        """The folder of a data set that is torchvision's ImageFolder, whole."""
+        roots = set() if self.files_below is None or not self._whole else set(self.files_below.roots)
+        return Path(roots.pop()).expanduser().absolute() if len(roots) == 1 else None
+
+    @property
+    def channels(self) -> set[int]:
+        """How many channels the images have that are arrays or tensors."""
+        return self._survey.channels
+
+    def _look_over(self, files: Files | None) -> None:
+        survey = self._survey
+        for index in range(len(self._images)):
+            name = f"images[{index}]" if files is None else files.name(index)
+            try:
+                item, data = (Item(*files.samples[index]), None) if files else self._read(index)
+            except (OSError, Unreadable) as error:
+                survey.problems[index] = reason_of(error)
+                item, data = Item(None), None
+            survey.labels.append(item.label)
+            file = file_of(item.image)
+            survey.names.append(item.name or (str(item.image) if file is not None and files is None else name))
+            if file is not None:
+                survey.files[index] = file
+            elif data is not None:
+                survey.extents[index] = _extent(data)
+                self._check_values(data, name)
+        if len(survey.problems) == len(self._images):
+            index, reason = next(iter(survey.problems.items()))
+            raise UserError(f"no image of {self.title} can be read: {survey.names[index]}: {reason}", allowed=ALLOWED)
+
+    def _read_again(self) -> None:
+        """Some of the items, of code of somebody's: one that is another image now is refused (see `__getitem__`)."""
+        in_hand = np.flatnonzero(self._survey.extents[:, 1] >= 0).tolist()
+        for index in in_hand[:: max(1, len(in_hand) // REPEATED)]:
+            self[index]
+
+    def _read(self, index: int) -> tuple[Item, bytes | np.ndarray | None]:
+        """An item, and what a source gives of it; None: it is a file.
+
+        Raises:
+            Unreadable: whatever the data set raises.
+        """
+        name = f"images[{index}]"
+        try:
+            if not self._own:
+                item = parted(self._images[index])
+            else:
+                with self._lock:
+                    item = parted(self._images[index])
+            return item, None if file_of(item.image) is not None else stored(item.image, name)
+        except (UserError, Unreadable, OSError):
+            raise
+        except Exception as error:  # code of somebody's
+            raise Unreadable(one_line(error)) from error
+
+    def _check_values(self, data: bytes | np.ndarray, name: str) -> None:
+        """Refuse what a transform has normalised: nobody says which of its values are black and white."""
+        if not isinstance(data, np.ndarray):
+            return
+        self._survey.channels.add(data.shape[2] if data.ndim == 3 else 1)
+        if self._ranged or data.dtype.kind != "f" or not data.min() < 0:
+            return
+        raise UserError(
+            f"{self.title}: {name} has values from {data.min():.3g} to {data.max():.3g}: it is normalised already",
+            allowed=f"{AS_THEY_ARE}; floats of 0 to 1; of measured values their range, overrides={{'data.range': ...}}",
+            next=WITHOUT_TRANSFORM,
+        )
+
+    def _another(self, name: str) -> UserError:
+        return UserError(
+            f"{self.title}: {name} is another image each time it is read, as by a random transform",
+            allowed=AS_THEY_ARE,
+            next=WITHOUT_TRANSFORM,
+        )
+
+    def _number(self, values: Sequence[Any], classes: Sequence[str]) -> None:
+        if len(values) != len(self):
+            raise UserError(
+                f"{counted(len(self), 'image')} and {counted(len(values), 'label')}", allowed="a label for each image"
+            )
+        labels = self._numbered(values, classes)
+        self._labels, self.class_names = labels.numbers, labels.class_names
+        for note in labels.notes:
+            self.scan_report.note(note)
+
+    def _numbered(self, values: Sequence[Any], classes: Sequence[str]) -> Labels:
+        what = f"the label of {self.title}"
+        own = class_names_of(self._images)
+        if all(value is None for value in values):
+            return Labels(np.full(len(values), -1, np.int64), [])
+        if own or all(isinstance(value, int | np.integer | None) for value in values):
+            return number_labels(values, what, names=own or classes)
+        return number_labels(values, what, training_classes=classes or None)
+
+
+def title_of(images: Any) -> str:
+    """What to call images: by the class of a data set, else `images`."""
+    inner = innermost(images)
+    return "images" if isinstance(inner, list | tuple | np.ndarray) or is_tensor(inner) else type(inner).__name__
+
+
+def _with_labels(images: Any) -> tuple[Any, Sequence[Any] | None]:
+    """What has images by their number, and their labels where these stand beside them: `(images, labels)`.
+
+    Raises:
+        UserError: no images.
+    """
+    if isinstance(images, tuple) and len(images) == 2 and _are_labels(images[1]):
+        labels = images[1]
+        values = np.asarray(labels.cpu() if is_tensor(labels) else labels)
+        return _sequence(images[0]), list(labels) if isinstance(labels, list | tuple) else list(values.ravel().tolist())
+    return _sequence(images), None
+
+
+def _are_labels(values: Any) -> bool:
+    """Whether they are the labels of images beside them: a column of numbers or words."""
+    if isinstance(values, list | tuple):
+        return len(values) != 0 and all(isinstance(value, str | int | float | np.generic | None) for value in values)
+    shape: Any = getattr(values, "shape", ())
+    return bool(shape) and int(np.prod(shape)) == shape[0]
+
+
+def _sequence(images: Any) -> Any:
+    """Images by their number: a list, an array, or what has __len__ and __getitem__.
+
+    Raises:
+        UserError: it is none.
+    """
+    if is_tensor(images) or isinstance(images, np.ndarray):
+        if images.ndim not in (3, 4):
+            raise UserError(f"{kind_of(images)} of shape {tuple(images.shape)} is no images", allowed=IMAGES)
+        return list(images) if is_tensor(images) else images
+    if isinstance(images, list | tuple):
+        return list(images)
+    if not isinstance(images, str | os.PathLike | bytes | Image.Image | Mapping):
+        if hasattr(type(images), "__getitem__") and hasattr(type(images), "__len__"):
+            return images
+        if isinstance(images, Iterable):
+            return list(images)
+    lacking = ", which has no __len__" if hasattr(type(images), "__getitem__") and hasattr(images, "__add__") else ""
+    raise UserError(f"images are {kind_of(images)}{lacking}", allowed=IMAGES)
+
+
+def _extent(data: bytes | np.ndarray) -> tuple[int, int]:
+    """Bytes and checksum of what a source gives."""
+    return (len(data), zlib.crc32(data)) if isinstance(data, bytes) else (data.nbytes, zlib.crc32(data.data))
