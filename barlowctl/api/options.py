@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from typing import Any, Literal, Protocol, TypedDict, runtime_checkable
 
+from torch import nn
+
 from barlowctl.api.recipes import Overrides
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.exports.formats.options import FormatOptions
@@ -92,7 +94,9 @@ class Training(Machine, total=False):
             or a dictionary of them by split, which are packed into the data home first (see `pack`). None: the
             recipe's, or those of the run that goes on.
         overrides: values in place of the recipe's: {"train.epochs": 5}, or nested.
-        init: weights to start from: a `Run`, or the name of a run, an export, a file or folder of weights, a timm name.
+        init: weights to start from: a `Run`, or the name of a run, an export, a file or folder of weights, a timm name;
+            or a module, a network of timm's or of the recipe's architecture, whose weights are written into the data
+            home first.
         resume: the run that goes on, exactly where it was: a `Run`, its name or directory; recipe, overrides and init
             are then its own.
         out: the run directory, new; None: runs/NAME-DATE.
@@ -101,7 +105,7 @@ class Training(Machine, total=False):
 
     data: ImagesLike | None
     overrides: Overrides | None
-    init: str | PathLike[str] | None
+    init: str | PathLike[str] | nn.Module | None
     resume: str | PathLike[str] | None
     out: str | PathLike[str] | None
     tensorboard: bool

@@ -13,6 +13,7 @@ from typing import Unpack
 from torch import nn
 
 from barlowctl.api.arguments import checked
+from barlowctl.api.initial import weights_named
 from barlowctl.api.network import OnEvent
 from barlowctl.api.options import Training
 from barlowctl.api.packing import stand_in
@@ -24,7 +25,6 @@ from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.resumed import run_to_resume
 from barlowctl.assemble.training import train
 from barlowctl.errors import RunDiverged, RunStopped, UserError, did_you_mean, kind_of
-from barlowctl.runs.weights import named_from_anywhere
 from barlowctl.train.events import Event, Sink
 
 WAITING = 1000
@@ -184,8 +184,8 @@ def _train(recipe: RecipeLike | None, watch: _Watch, **options: Unpack[Training]
     """
     out, resume = options.get("out"), options.get("resume")
     data, overrides = options.get("data"), dict(options.get("overrides") or {})
-    if init := options.get("init"):
-        overrides["init.weights"] = named_from_anywhere(fspath(init))
+    if (init := options.get("init")) is not None and init != "":
+        overrides["init.weights"] = weights_named(init)
     directory = None if out is None else Path(out)
     if resume is None:
         chosen = open_recipe(recipe, overrides)

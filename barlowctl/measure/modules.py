@@ -43,7 +43,7 @@ def of_module(module: nn.Module, overrides: Sequence[str]) -> Subject:
         UserError: it cannot be copied, it is not said how images become its input, it does not take them, or it gives
             no vector for each.
     """
-    network = _copy(module)
+    network = copy_of(module)
     classes = classes_of(network)
     drop_classifier(network)
     config = getattr(network, "pretrained_cfg", None) or getattr(network, "default_cfg", None)
@@ -80,8 +80,13 @@ def of_module(module: nn.Module, overrides: Sequence[str]) -> Subject:
     return shown_otherwise(subject, others) if others else subject
 
 
-def _copy(module: nn.Module) -> nn.Module:
-    """Of the module itself, where it is compiled or on several devices."""
+def copy_of(module: nn.Module) -> nn.Module:
+    """A module as it is now, on the CPU, in float32 and evaluation mode: of one that is compiled, or on several
+    devices, the network itself.
+
+    Raises:
+        UserError: it cannot be copied.
+    """
     inner: Any = module
     if isinstance(inner, nn.DataParallel | nn.parallel.DistributedDataParallel):
         inner = inner.module

@@ -70,13 +70,15 @@ def weights(namespace: dict[str, Any]) -> dict[str, torch.Tensor]:
 @pytest.mark.usefixtures("place")
 def test_every_block_runs(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     namespaces = [run_block(block) for block in blocks(checkout) if library_of(block) is None]
-    first, in_hand, looking, left, network, of_loss, own, method = namespaces
+    first, in_hand, begun, looking, left, network, of_loss, own, method = namespaces
     assert 0 < first["probed"].knn <= 100
     assert first["embeddings"].features.shape == (1400, 32)
     assert Path("my-model/model.safetensors").is_file()
     assert np.asarray(in_hand["features"]).shape == (1400, 512)
     assert in_hand["network"].notes == ("its classifier of 1,000 classes is left out",)
     assert (in_hand["probed"].values["kind"], in_hand["probed"].file.parent.name) == ("module", "resnet")
+    assert begun["run"].recipe.model.backbone == "resnet10t"
+    assert Path(begun["run"].recipe.init.weights).parent.name == "weights"
     assert "after epoch 1" in capsys.readouterr().out
     assert looking["run"].finished
     assert left["run"].finished

@@ -1,0 +1,90 @@
+"""Weights that a run starts from, of a module in hand: written once, so that the run can note where they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from contextlib import suppress
+from os import PathLike, fspath
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from barlowctl.api.network import Network
+from barlowctl.assemble.weights import Weights
+from barlowctl.data import home
+from barlowctl.errors import UserError, kind_of
+from barlowctl.exports.keys import without_classifier
+from barlowctl.files import atomic_write
+from barlowctl.measure.modules import copy_of
+from barlowctl.runs.weights import named_from_anywhere
+
+CONFIG, STATE = "config.json", "model.safetensors"
+
+
+def weights_named(init: str | PathLike[str] | nn.Module) -> str:
+    """What a recipe calls weights to start from: those of a module lie in the data home.
+
+    Raises:
+        UserError: a module that cannot be copied, or that has no weights.
+    """
+    if isinstance(init, Network) and init.is_module:
+        init = init.backbone()
+    return stand_in(init) if isinstance(init, nn.Module) else named_from_anywhere(fspath(init))
+
+
+def stand_in(module: nn.Module) -> str:
+    """The file of a module's weights, in float32; of a network of timm's a folder that says which network it is.
+
+    The name says which weights these are, so that the same ones are written once.
+
+    Raises:
+        UserError: see `weights_named`.
+    """
+    network = copy_of(module)
+    state = {key: value.detach().contiguous().clone() for key, value in network.state_dict().items()}
+    if not state:
+        raise UserError(f"init is {kind_of(module)}, which has no weights", allowed="a network with weights")
+    config = _config_of(network, state)
+    digest = hashlib.sha256(f"{Weights('', '', state).sha256} {config}".encode()).hexdigest()[:12]
+    folder = home.data_home() / "weights" / f"{type(network).__name__}-{digest}"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), atomic_write(folder, new=True, durable=False) as temporary:  # another rank's
+            temporary.mkdir()
+            save_file(state, temporary / STATE)
+            if config:
+                (temporary / CONFIG).write_text(config, encoding="utf-8")
+    return str(folder if config else folder / STATE)
+
+
+def _config_of(network: nn.Module, state: dict[str, Tensor]) -> str:
+    """What timm notes of a network of its own, where that builds one of the same weights; "" of any other network."""
+    if not getattr(network, "pretrained_cfg", None):
+        return ""
+    logger = logging.getLogger("timm")
+    level = logger.level
+    try:
+        logger.setLevel(logging.ERROR)  # that it averages mean and std over channels, as is done here too
+        with tempfile.TemporaryDirectory(prefix="barlowctl-") as folder:
+            timm.models.save_for_hf(network, folder, safe_serialization=True)
+            config = (Path(folder) / CONFIG).read_text(encoding="utf-8")
+        noted = json.loads(config)
+        channels = noted["pretrained_cfg"]["input_size"][0]
+        with torch.device("meta"):
+            built = timm.create_model(noted["architecture"], **{"in_chans": channels, **noted.get("model_args", {})})
+    except Exception:  # of a network that was changed since it was made: timm raises what it likes
+        return ""
+    finally:
+        logger.setLevel(level)
+    expected = built.state_dict()
+    shapes = [
+        {key: value.shape for key, value in without_classifier(part, other).items()}
+        for part, other in ((expected, state), (state, expected))
+    ]
+    return config if shapes[0] == shapes[1] else ""
