@@ -104,6 +104,7 @@ def pack(
     """
     with as_a_command():
         launcher.refuse_several("data pack")
+        home.dataset_file("images", split or "train")  # an unknown split is refused
         reading = ReadOptions(hold_out=hold_out, **options)
         policy: Literal["skip", "fail"] = "skip" if on_unreadable == "skip" else "fail"
         workers = workers or usable_cores()

@@ -162,9 +162,8 @@ def choose_loader(source: ImageSet, requested: str) -> LoaderChoice:
         return (
             LoaderChoice("plain", "asked for") if requested == "plain" else LoaderChoice("fast", f"packed file, {why}")
         )
-    why = (
-        decoders.why_none() if packed else "a folder of images; `barlowctl data pack` makes a file for the fast loader"
-    )
+    images = "images in memory" if isinstance(source, Pictures) and source.in_memory else "a folder of images"
+    why = decoders.why_none() if packed else f"{images}; `barlowctl data pack` makes a file for the fast loader"
     if requested == "fast":
         raise UserError(
             f"--loader fast is not possible: {why}",

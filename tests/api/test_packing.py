@@ -152,10 +152,32 @@ def test_what_pack_refuses(photos: Path, tmp_path: Path) -> None:
         lambda: pack(images, "x", member="jpg")
     )
     assert "hold_out is 20, but FakeData has held-out images: test" in refused(lambda: pack(by_split, "x", hold_out=20))
+    assert "next: split='test'" in refused(lambda: pack(images, "x", "tset"))  # type: ignore[arg-type]
     damaged = [np.zeros((8, 8), np.uint8), None]
     assert "images[1] cannot be read: it is None" in refused(lambda: pack(damaged, "x"))
     assert not home.dataset_file("x").parent.exists()
     assert pack(damaged, "x", on_unreadable="skip").reports["train"].unreadable == [("images[1]", "it is None")]
+
+
+def test_an_item_that_is_no_image_stops_a_run_and_a_probe_or_is_left_out(
+    network: barlowctl.Network, recipe: Path, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    items = [(image, index % 2) for index, image in enumerate(random.integers(0, 256, (40, 9, 9), np.uint8))]
+    train, test = [(None, 0), *items[:30]], [*items[30:], (None, 1)]
+    overrides = {**SMALL, "data": {"holdout": 4, "channels": 1}, "views": {}}
+    message = r"images\[0\] cannot be read: it is None"
+    with pytest.raises(barlowctl.UserError, match=message):
+        barlowctl.pretrain(recipe, data=train, overrides=overrides, out=tmp_path / "run", threads=1)
+    assert not (tmp_path / "run").exists()
+    overrides["data"] = {"holdout": 4, "channels": 1, "on_unreadable": "replace"}
+    run = barlowctl.pretrain(recipe, data=train, overrides=overrides, out=tmp_path / "run", threads=1)
+    assert json.loads((run.path / "run.json").read_text())["data"]["images"] == 30
+    by_split = {"train": train, "test": test}
+    with pytest.raises(barlowctl.UserError, match=message):
+        network.probe(by_split, measures=["knn"])
+    probed = network.probe(by_split, measures=["knn"], on_unreadable="skip")
+    assert [problem["name"] for problem in probed.values["unreadable"]] == ["images[0]", "images[10]"]
 
 
 def test_training_on_an_image_folder_is_training_on_its_folder(photos: Path, recipe: Path, tmp_path: Path) -> None:

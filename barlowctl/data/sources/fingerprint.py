@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from barlowctl.data.images.unreadable import Unreadable
 from barlowctl.data.sources.picture import Source
 
 SAMPLES = 32
@@ -86,7 +87,7 @@ def first_bytes(source: Source, index: int) -> bytes:
             return b""
         with open(file, "rb") as stream:
             return stream.read(SAMPLE_BYTES)
-    except (OSError, ValueError):
+    except (OSError, ValueError, Unreadable):
         return b""
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ class Items(Source):
         name, label = self.describe(index)
         if (file := self._survey.files.get(index)) is not None:
             return Picture(name, label, stored(file, name))
-        data = self._read(index)[1]
+        data = self._data(self._item(index), name)
         if data is None or self._survey.extents[index, 1] not in (-1, _extent(data)[1]):
             raise self._another(name)
         return Picture(name, label, data)
@@ -125,14 +126,15 @@ class Items(Source):
         return self._survey.channels
 
     def _look_over(self, files: Files | None) -> None:
-        survey = self._survey
+        survey, without_label = self._survey, list[str]()
         for index in range(len(self._images)):
             name = f"images[{index}]" if files is None else files.name(index)
+            item, data, reason = Item(None), None, ""
             try:
-                item, data = (Item(*files.samples[index]), None) if files else self._read(index)
-            except (OSError, Unreadable) as error:
-                survey.problems[index] = reason_of(error)
-                item, data = Item(None), None
+                item = Item(*files.samples[index]) if files else self._item(index)
+                data = self._data(item, name)
+            except (OSError, Unreadable) as error:  # of an item that is there the label is known
+                reason = survey.problems[index] = reason_of(error)
             survey.labels.append(item.label)
             file = file_of(item.image)
             survey.names.append(item.name or (str(item.image) if file is not None and files is None else name))
@@ -141,9 +143,17 @@ class Items(Source):
             elif data is not None:
                 survey.extents[index] = _extent(data)
                 self._check_values(data, name)
+            if reason and item.label is None:
+                without_label.append(f"{survey.names[index]}: {reason}")
         if len(survey.problems) == len(self._images):
             index, reason = next(iter(survey.problems.items()))
-            raise UserError(f"no image of {self.title} can be read: {survey.names[index]}: {reason}", allowed=ALLOWED)
+            raise UserError(
+                f"{self.title}: none of {counted(len(self), 'image')} can be read; {survey.names[index]}: {reason}",
+                allowed=ALLOWED,
+            )
+        if without_label and any(label is not None for label in survey.labels):
+            count = counted(len(without_label), "image")
+            self.scan_report.note(f"{count} cannot be read, and so without a label: {without_label[0]}")
 
     def _read_again(self) -> None:
         """Some of the items, of code of somebody's: one that is another image now is refused (see `__getitem__`)."""
@@ -151,24 +161,22 @@ class Items(Source):
         for index in in_hand[:: max(1, len(in_hand) // REPEATED)]:
             self[index]
 
-    def _read(self, index: int) -> tuple[Item, bytes | np.ndarray | None]:
-        """An item, and what a source gives of it; None: it is a file.
+    def _item(self, index: int) -> Item:
+        """An item as the data set gives it.
 
         Raises:
             Unreadable: whatever the data set raises.
         """
-        name = f"images[{index}]"
-        try:
+        with _as_unreadable():
             if not self._own:
-                item = parted(self._images[index])
-            else:
-                with self._lock:
-                    item = parted(self._images[index])
-            return item, None if file_of(item.image) is not None else stored(item.image, name)
-        except (UserError, Unreadable, OSError):
-            raise
-        except Exception as error:  # code of somebody's
-            raise Unreadable(one_line(error)) from error
+                return parted(self._images[index])
+            with self._lock:
+                return parted(self._images[index])
+
+    def _data(self, item: Item, name: str) -> bytes | np.ndarray | None:
+        """What a source gives of an item; None: it is a file."""
+        with _as_unreadable():
+            return None if file_of(item.image) is not None else stored(item.image, name)
 
     def _check_values(self, data: bytes | np.ndarray, name: str) -> None:
         """Refuse what a transform has normalised: nobody says which of its values are black and white."""
@@ -208,6 +216,17 @@ class Items(Source):
         if own or all(isinstance(value, int | np.integer | None) for value in values):
             return number_labels(values, what, names=own or classes)
         return number_labels(values, what, training_classes=classes or None)
+
+
+@contextmanager
+def _as_unreadable() -> Iterator[None]:
+    """What code of somebody's raises is an image that cannot be read."""
+    try:
+        yield
+    except (UserError, Unreadable, OSError):
+        raise
+    except Exception as error:
+        raise Unreadable(one_line(error)) from error
 
 
 def title_of(images: Any) -> str:
@@ -254,7 +273,8 @@ def _sequence(images: Any) -> Any:
             return images
         if isinstance(images, Iterable):
             return list(images)
-    lacking = ", which has no __len__" if hasattr(type(images), "__getitem__") and hasattr(images, "__add__") else ""
+    has_items, has_length = (hasattr(type(images), name) for name in ("__getitem__", "__len__"))
+    lacking = ", which has no __len__" if has_items and not has_length else ""
     raise UserError(f"images are {kind_of(images)}{lacking}", allowed=IMAGES)
 
 

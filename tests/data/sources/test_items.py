@@ -159,6 +159,9 @@ def test_what_a_data_set_raises_is_an_image_that_cannot_be_read() -> None:
     def item(index: int) -> Any:
         return {2: None, 1: GREY[index]}.get(index, GREY[index]) if index != 3 else {}["key"]
 
+    labelled = Items(Own(lambda i: (item(i), i)))
+    assert [labelled.describe(i)[1] for i in range(4)] == [0, 1, 2, -1]
+    assert labelled.scan_report.notes == ["1 image cannot be read, and so without a label: images[3]: KeyError: 'key'"]
     pictures = Pictures(Items(Own(item)))
     assert np.array_equal(pictures.image(0)[..., 0], GREY[0])
     for index, reason in ((2, "it is None"), (3, "KeyError: 'key'")):
@@ -196,7 +199,7 @@ def normalised(index: int) -> torch.Tensor:
         (NoLength(), "images are a NoLength, which has no __len__", None),
         (Own(lambda i: GREY[i], 0), "there are no images", None),
         ([], "there are no images", None),
-        (Own(lambda i: None), r"no image of Own can be read: images\[0\]: it is None", None),
+        (Own(lambda i: None), r"Own: none of 4 images can be read; images\[0\]: it is None", None),
         (Own(lambda i: {"x": 1}), "its keys are x, and none is called image", None),
         ((GREY, [0, 1]), "4 images and 2 labels", None),
         (5, "images are an int", None),
