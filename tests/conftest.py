@@ -53,7 +53,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from barlowctl.garbage import set_aside  # noqa: E402
+from barlowctl.garbage import collect_seldom, set_aside  # noqa: E402
 
 TESTS = Path(__file__).resolve().parent
 LOCAL = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")
@@ -162,8 +162,12 @@ _until_the_end = ExitStack()
 
 
 def pytest_collection_finish() -> None:
-    """What is there before the first test stays until the end: no search for garbage looks at it again."""
+    """What is there before the first test stays until the end: no search for garbage looks at it again.
+
+    Others are as seldom as in a command: at Python's own thresholds they take a twentieth of the tests' time.
+    """
     _until_the_end.enter_context(set_aside())
+    collect_seldom()
 
 
 def pytest_unconfigure() -> None:

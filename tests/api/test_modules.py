@@ -87,14 +87,16 @@ def test_a_network_of_timm_says_how_images_are_shown_to_it(pixels: np.ndarray) -
     [
         ("resnet18", "fc", 512),
         ("mobilenet_v3_small", "classifier.3", 1024),
-        ("vit_b_16", "heads.head", 768),
+        ("VisionTransformer", "heads.head", 48),
         ("squeezenet1_1", "classifier.1", 512),
     ],
 )
 def test_the_classifier_of_torchvision_is_left_out(name: str, place: str, width: int) -> None:
-    module = getattr(torchvision.models, name)(num_classes=5).eval()
-    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    network = barlowctl.open_network(module, mean=MEAN, std=STD, size=224)
+    sizes = {"image_size": 64, "patch_size": 16, "num_layers": 2, "num_heads": 2, "hidden_dim": 48, "mlp_dim": 96}
+    arguments = sizes if name == "VisionTransformer" else {}
+    module = getattr(torchvision.models, name)(num_classes=5, **arguments).eval()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    network = barlowctl.open_network(module, mean=MEAN, std=STD, size=64)
     assert network.notes == ("its classifier of 5 classes is left out",)
     inputs = list[Tensor]()
     layer = module.get_submodule(place)

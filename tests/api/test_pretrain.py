@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 
 import barlowctl
 from barlowctl import events
+from barlowctl.api import training
 from barlowctl.api.run import Run
 from barlowctl.cli.app import run as command
 
@@ -158,6 +160,26 @@ def test_an_error_reaches_whoever_iterates(recipe: Path) -> None:
         list(barlowctl.pretrain_events(recipe, overrides={"train.epochs": -1}))
 
 
+def test_a_training_that_nobody_reads_ends_when_the_main_thread_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the interpreter waits for threads at its end, before it closes a generator: the slow test below."""
+    left = threading.Event()
+
+    def endless(recipe: Any, *, on_event: Any, stop: Any) -> None:
+        while not stop():
+            on_event(0)
+        left.set()
+
+    monkeypatch.setattr(training, "pretrain", endless)
+    stream = barlowctl.pretrain_events("quickstart")
+    assert next(stream) == 0
+    assert not left.wait(0.3)
+    ended = threading.Thread()  # which has not started
+    monkeypatch.setattr(threading, "main_thread", lambda: ended)
+    assert left.wait(60)
+    stream.close()
+
+
+@pytest.mark.slow
 def test_a_program_that_ends_does_not_wait_for_a_training_that_nobody_reads(checkout: Path) -> None:
     script = """
 import barlowctl

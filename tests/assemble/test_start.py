@@ -127,10 +127,11 @@ def test_heads_of_other_widths_are_fresh_and_said(earlier: tuple[Path, Method]) 
 @pytest.mark.parametrize("format", ["timm", "torchvision", "hub"])
 def test_every_format_that_is_exported_is_a_way_in(format: str, tmp_path: Path) -> None:
     torch.manual_seed(3)
-    backbone = build_backbone("resnet18", in_chans=3)
+    arguments: dict[str, Any] = {} if format == "torchvision" else {"channels": [8, 8, 16, 16]}
+    backbone = build_backbone("resnet18", in_chans=3, **arguments)
     recipe = load.load("resnet50", ["model.backbone=resnet18", "model.projector=[8,8]"])
     model = ExportedModel(
-        backbone=backbone.eval(), architecture="resnet18", timm_args={}, stem="default",
+        backbone=backbone.eval(), architecture="resnet18", timm_args=arguments, stem="default",
         preprocessing=preprocessing_of(recipe), provenance={"method": "barlow-twins", "run": "earlier"},
     )  # fmt: skip
     report = export(model, tmp_path / "exported", format, zero_classifier=format == "torchvision")

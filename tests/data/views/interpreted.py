@@ -1,6 +1,6 @@
 """Run by test_fused.py in a process in which Triton interprets its kernels: `fused` beside `batched`, into a file.
 
-TRITON_INTERPRET=1 python -m tests.data.views.interpreted OUT.npz
+TRITON_INTERPRET=1 python -m tests.data.views.interpreted OUT.npz NAME/CHANNELS...
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ def pictures() -> np.ndarray:
     return np.stack([*photos, ties]).astype(np.uint8)
 
 
-def main(out: str) -> None:
+def main(out: str, *cases: str) -> None:
     made: dict[str, np.ndarray] = {}
-    for name, spec in SPECS.items():
-        for channels in (1, 3):
-            pixels = torch.from_numpy(np.ascontiguousarray(pictures()[..., :channels]))
-            drawn = draw_parameters(spec, 3, 5, np.arange(1000, 1000 + COUNT), 1)
-            planes = batched.distort(pixels.permute(0, 3, 1, 2).float(), drawn) + 0.5
-            made[f"{name}/{channels}/batched"] = planes.to(torch.uint8).permute(0, 2, 3, 1).numpy()
-            made[f"{name}/{channels}/fused"] = fused.distort(pixels, drawn).numpy()
-            made[f"{name}/{channels}/before"] = pixels.numpy()
+    for case in cases:
+        name, channels = case.split("/")
+        pixels = torch.from_numpy(np.ascontiguousarray(pictures()[..., : int(channels)]))
+        drawn = draw_parameters(SPECS[name], 3, 5, np.arange(1000, 1000 + COUNT), 1)
+        planes = batched.distort(pixels.permute(0, 3, 1, 2).float(), drawn) + 0.5
+        made[f"{case}/batched"] = planes.to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        made[f"{case}/fused"] = fused.distort(pixels, drawn).numpy()
+        made[f"{case}/before"] = pixels.numpy()
     np.savez(out, **made)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
