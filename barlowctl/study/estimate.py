@@ -44,6 +44,7 @@ QUICK = {"cpu": 16 * 224**2, "cuda": 256 * 224**2}
 """Pixels of a view over the batch of the base recipe's first timed step: a look at what steps cost here."""
 FULL = {"cpu": 64 * 224**2, "cuda": 256 * 224**2}
 """At most so many has a batch that is timed whole."""
+ENOUGH = 1.0  # seconds of timed steps after which four or more are enough
 ROWS = 2000  # images of the timed parts of an evaluation
 
 
@@ -174,15 +175,15 @@ class _Stopwatch:
         self.beside = own.device.type == "cuda" or usable_cores() > own.threads  # loading while the step is computed
         self.loading = self._load()  # seconds an image
         self.first: StepTime | None = None  # of the base recipe
-        self.base_operations = operations(self.base)
+        self.counted: dict[str, float] = {}  # multiply-adds of a step
+        self.base_operations = self._operations(self.base)
 
     def step(self, resolved: Resolved) -> tuple[float, str]:
         """Seconds of a step, and how they came about."""
         recipe = resolved.recipe
         quick = self._batch(self.base, QUICK)
-        if self.first is None:
-            self.first = self._time(self.own, quick)
-        expected = self.first.of(self.base.train.batch_size / quick * operations(recipe) / self.base_operations)
+        self.first = self.first or self._time(self.own, quick)
+        expected = self.first.of(self.base.train.batch_size / quick * self._operations(recipe) / self.base_operations)
         batch = recipe.train.batch_size
         if expected <= LONGEST_STEP and self._batch(recipe, FULL) == batch:
             compute, source = self._time(resolved, batch).of(1), "steps timed at its batch"
@@ -190,6 +191,12 @@ class _Stopwatch:
             compute, source = expected, "scaled from the base recipe's step by multiply-adds"
         load = self.loading * batch
         return (max(compute, load) if self.beside else compute + load), source
+
+    def _operations(self, recipe: Recipe) -> float:
+        """`operations`, counted once for all recipes that differ in what changes none of them."""
+        key = repr((recipe.sizes, recipe.model, recipe.objective, recipe.data, recipe.train))
+        self.counted[key] = self.counted.get(key) or operations(recipe)
+        return self.counted[key]
 
     def _batch(self, recipe: Recipe, pixels: dict[str, int]) -> int:
         """The batch, or a smaller one where activations of the whole would be too many."""
@@ -205,7 +212,7 @@ class _Stopwatch:
             synthetic_steps = SyntheticSteps(
                 resolved.preprocessing, method, self.device, batch, optimizer, sizes=recipe.sizes
             )
-            while len(times) < 4 or (sum(step.of(1) for step in times) < 1.0 and len(times) < 12):
+            while len(times) < 4 or (sum(step.of(1) for step in times) < ENOUGH and len(times) < 12):
                 times.append(synthetic_steps.take(self._precision(recipe)))
                 if times[-1].of(1) > LONGEST_STEP and len(times) > 1:
                     break

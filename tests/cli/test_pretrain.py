@@ -185,19 +185,19 @@ def test_memory_is_said_in_a_unit_that_shows_it() -> None:
 def test_a_dry_run_needs_no_data_where_its_size_is_published(recipe: Path, capsys: Captured) -> None:
     small = [
         "--set",
-        "train.batch_size=64",
+        "train.batch_size=8",
         "--set",
         "model.projector=[64]",
         "--set",
-        "views.size=64",
+        "views.size=32",
         "--set",
-        "eval.crop=64",
+        "eval.crop=32",
     ]
     code = barlowctl(["pretrain", "--recipe", "resnet50", "--dry-run", "--json", "--threads", "1", *small])
     assert code == 0
     plan = last_json(capsys)
     assert plan["images"] == 1_281_167
-    assert plan["steps_per_epoch"] == 20_019
+    assert plan["steps_per_epoch"] == 160_146
     assert "barlowctl data pack" in plan["facts"]["data"]
 
 
@@ -222,9 +222,9 @@ def test_the_papers_recipe_takes_two_steps_on_an_imagenet_layout(
         "train.batch_size": 4,
         "train.epochs": 1,
         "train.warmup_epochs": 0,
-        "views.size": 64,
-        "eval.resize": 72,
-        "eval.crop": 64,
+        "views.size": 32,
+        "eval.resize": 36,
+        "eval.crop": 32,
         "model.projector": [128, 128, 128],
         "train.precision": "bf16",
         "train.log_every_steps": 1,

@@ -9,6 +9,7 @@ from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.resolve import resolve
 from barlowctl.assemble.synthetic_steps import StepTime
 from barlowctl.recipe import load
+from barlowctl.recipe.schema import Recipe
 from barlowctl.study import estimate
 
 
@@ -42,3 +43,19 @@ def test_a_quick_step_is_timed_at_its_batch(monkeypatch: pytest.MonkeyPatch) -> 
     assert batches == [load.load("quickstart").train.batch_size, 128]
     assert seconds == pytest.approx(0.138)
     assert "timed at its batch" in source
+
+
+def test_operations_are_counted_once_for_variants_that_have_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, device, counted = load.load("quickstart"), torch.device("cpu"), list[object]()
+
+    def count(recipe: Recipe) -> float:
+        counted.append((recipe.model.projector, recipe.train.batch_size, recipe.sizes))
+        return float(len(counted))
+
+    monkeypatch.setattr(estimate, "operations", count)
+    stopwatch = estimate._Stopwatch(resolve(base, device, 1, 10_000, None), Runtime(), None)
+    same = ["views.first.blur=0.25", "optimizer.lr=0.5", "seed=4"]
+    assert [stopwatch._operations(load.override(base, [change])) for change in same] == [1.0] * 3
+    other = ["model.projector=[8,8]", "train.batch_size=32", "views.size=24", "objective.name=simclr"]
+    assert [stopwatch._operations(load.override(base, [change])) for change in other] == [2.0, 3.0, 4.0, 5.0]
+    assert len(set(map(str, counted[:4]))) == 4
