@@ -123,7 +123,7 @@ class _AmxProducts(torch.autograd.Function):
             of_x = _convolve(grad, weight, size, pairs.of_map, turned=True)
         if needed[1] and not theirs[1]:
             of_weight = _gradient_of_weight(grad, x, weight, pairs.of_taps)
-        return of_x, None if of_weight is None else of_weight.float(), None, None, None
+        return of_x, of_weight, None, None, None
 
 
 def _convolve(

@@ -16,23 +16,18 @@ from barlowctl.kernel_cache import cfunc, njit
 from barlowctl.kernels import thread_tiles as tiles
 from barlowctl.kernels.compiling import KERNEL
 from barlowctl.kernels.thread_tiles import TASK, call, floats, take
+from barlowctl.model import norm_kernels, norm_vectors
 from barlowctl.model.norm_kernels import (
     BLOCK,
-    add_block,
-    add_masked_block,
-    add_product_block,
-    add_rectified_block,
     estimate_mean,
     rows_at_once,
     settle,
     settle_factors,
     settle_gradient,
-    write_gradient,
-    write_sum,
-    write_values,
 )
 from barlowctl.model.number_formats import LIKE, itemsize
 
+BF16_ITEMSIZE = 2
 COLUMNS = 512  # of a tile whose values are added up
 VALUES = 16384  # of a tile that is written, about
 FIELDS = 18  # of a task
@@ -53,7 +48,14 @@ def row_of(task, name, first, count):
     return carray(floats(task[name] + 4 * first), (count,))
 
 
+def _loops_of(like):
+    """The module whose loops are the faster ones for numbers in memory."""
+    return norm_vectors if norm_vectors.USABLE and like.itemsize == BF16_ITEMSIZE else norm_kernels
+
+
 def _adding(like):
+    kernels = _loops_of(like)
+
     @cfunc(TASK, **SHARED)
     def add_tiles(address):
         """Sums of blocks of rows, and some of their columns: of values, or with a gradient of products."""
@@ -68,15 +70,15 @@ def _adding(like):
             begin = itemsize(like) * (block * BLOCK * length + column)
             g, x, centre = task[GRADIENT] + begin, task[SOURCE] + begin, row_of(task, CENTRE, column, columns)
             if task[GRADIENT] == 0:
-                sums = add_block(x, like, count, length, columns, centre)
+                sums = kernels.add_block(x, like, count, length, columns, centre)
             elif task[MASKED] != 0:
                 y, masked = task[OTHER] + begin, task[MASKED] + begin
-                sums = add_masked_block(g, x, y, masked, like, count, length, columns, centre)
+                sums = kernels.add_masked_block(g, x, y, masked, like, count, length, columns, centre)
             elif task[RECTIFIED] != 0:
                 scale, shift = row_of(task, SCALE, column, columns), row_of(task, SHIFT, column, columns)
-                sums = add_rectified_block(g, x, like, count, length, columns, centre, scale, shift)
+                sums = kernels.add_rectified_block(g, x, like, count, length, columns, centre, scale, shift)
             else:
-                sums = add_product_block(g, x, like, count, length, columns, centre)
+                sums = kernels.add_product_block(g, x, like, count, length, columns, centre)
             for which in range(2):
                 row = row_of(task, SUMS, (2 * block + which) * length + column, columns)
                 for c in range(columns):
@@ -86,6 +88,8 @@ def _adding(like):
 
 
 def _writing(like):
+    kernels = _loops_of(like)
+
     @cfunc(TASK, **SHARED)
     def write_tiles(address):
         """Results of some rows, or with a gradient that of the source. The last is first: it was read last."""
@@ -103,11 +107,11 @@ def _writing(like):
             begin = itemsize(like) * first * length
             g, x, target = task[GRADIENT] + begin, task[SOURCE] + begin, task[TARGET] + begin
             if task[GRADIENT] != 0:
-                write_gradient(g, x, target, like, count, length, scale, shift, slope, offset, rectified)
+                kernels.write_gradient(g, x, target, like, count, length, scale, shift, slope, offset, rectified)
             elif task[OTHER] != 0:
-                write_sum(x, task[OTHER] + begin, target, like, count, length, scale, shift)
+                kernels.write_sum(x, task[OTHER] + begin, target, like, count, length, scale, shift)
             else:
-                write_values(x, target, like, count, length, scale, shift, rectified)
+                kernels.write_values(x, target, like, count, length, scale, shift, rectified)
 
     return write_tiles
 

@@ -49,6 +49,8 @@ class Event:
         ("void cudnn::cnn::wgrad2d_grouped_direct_kernel<__half>", "convolutions"),
         ("_WinogradBackward", "convolutions"),
         ("_Winograd2dBackward", "convolutions"),
+        ("_AmxProducts", "convolutions"),
+        ("_BesideBackward", "convolutions"),
         ("_ForEachPixelBackward", "convolutions"),
         ("_BranchBackward", "convolutions"),
         ("aten::mkldnn_convolution", "convolutions"),
@@ -56,6 +58,7 @@ class Event:
         ("nvjet_hsh_256x128_64x4_1x2_h_bz_coopA_NTT", "matrix products"),
         ("void cutlass::Kernel2<cutlass_80_tensorop_bf16_s16816gemm_bf16_128x128>", "matrix products"),
         ("aten::mm", "matrix products"),
+        ("aten::addmm_", "matrix products"),
         ("triton_red_fused__native_batch_norm_legit_functional_convolution_3", "norms"),
         ("void at::native::batch_norm_collect_statistics_channels_last_kernel<float>", "norms"),
         ("_NormalizeBackward", "norms"),
@@ -126,7 +129,8 @@ def test_a_step_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     assert sum(part["share"] for part in parts) == pytest.approx(1.0, abs=0.02)
     assert 0.0 < result["busy_ms"] <= result["ms"]
     assert {"convolutions", "matrix products", "norms", "optimizer"} <= groups.keys()
-    ways = ("aten::convolution_backward", "_ProductBackward", "_ForEachPixelBackward", "_WinogradBackward")
+    ways = tuple(f"_{name}Backward" for name in ("Product", "ForEachPixel", "Winograd", "AmxProducts", "Beside"))
+    ways += ("aten::convolution_backward",)
     convolutions = [part for part in parts if part["name"] in ways]
     assert {part["group"] for part in convolutions} == {"convolutions"}
     (linear,) = (part for part in parts if part["name"] == "Optimizer.step#LARS.step")

@@ -1,0 +1,142 @@
+"""The loops of `norm_kernels` over maps in bfloat16, in a processor's widest vectors, where it rounds to that format.
+
+LLVM by itself takes half of AVX-512's vectors, and five instructions to round. Here sums stay in registers while rows
+are added. What is summed, and in what order, is as there. Columns are taken 16 at a time; those that are left over, and
+rows of which some are, are left to the loops there. What was measured is in docs/experiments.md.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from barlowctl.kernel_cache import njit
+from barlowctl.kernels.compiling import KERNEL
+from barlowctl.model import norm_kernels as loops
+from barlowctl.model.norm_vector_code import (
+    STRIP,
+    rows_of_gradient,
+    rows_of_rectified,
+    rows_of_rectified_gradient,
+    rows_of_sum,
+    rows_of_values,
+    sum_masked,
+    sum_products,
+    sum_rectified,
+    sum_values,
+)
+from barlowctl.model.winograd_code import LANES, ROUNDS
+
+USABLE = ROUNDS and LANES == 16
+"""Whether the processor that is compiled for has such vectors, and rounds to bfloat16."""
+
+
+@njit(**KERNEL)
+def strip_of(columns):
+    """Vectors that are summed next to each other, of so many columns, 16 or more."""
+    vectors = STRIP
+    while vectors * LANES > columns:
+        vectors //= 2
+    return vectors
+
+
+@njit(**KERNEL)
+def add_block(source, like, count, length, columns, centre):
+    """See `norm_kernels`."""
+    own, squares, first = np.zeros(columns, np.float32), np.zeros(columns, np.float32), 0
+    while columns - first >= LANES:
+        vectors, x, place = strip_of(columns - first), source + 2 * first, 4 * first
+        mean, sums, others = centre.ctypes.data + place, own.ctypes.data + place, squares.ctypes.data + place
+        sum_values(x, x, x, x, count, 2 * length, vectors, mean, 0, 0, sums, others)
+        first += vectors * LANES
+    if first < columns:
+        rest = loops.add_block(source + 2 * first, like, count, length, columns - first, centre[first:])
+        own[first:], squares[first:] = rest
+    return own, squares
+
+
+@njit(**KERNEL)
+def add_product_block(gradient, source, like, count, length, columns, centre):
+    """See `norm_kernels`."""
+    own, products, first = np.zeros(columns, np.float32), np.zeros(columns, np.float32), 0
+    while columns - first >= LANES:
+        vectors, g, x, place = strip_of(columns - first), gradient + 2 * first, source + 2 * first, 4 * first
+        mean, sums, others = centre.ctypes.data + place, own.ctypes.data + place, products.ctypes.data + place
+        sum_products(g, x, x, x, count, 2 * length, vectors, mean, 0, 0, sums, others)
+        first += vectors * LANES
+    if first < columns:
+        g, x = gradient + 2 * first, source + 2 * first
+        rest = loops.add_product_block(g, x, like, count, length, columns - first, centre[first:])
+        own[first:], products[first:] = rest
+    return own, products
+
+
+@njit(**KERNEL)
+def add_rectified_block(gradient, source, like, count, length, columns, centre, scale, shift):
+    """See `norm_kernels`."""
+    own, products, first = np.zeros(columns, np.float32), np.zeros(columns, np.float32), 0
+    while columns - first >= LANES:
+        vectors, g, x, place = strip_of(columns - first), gradient + 2 * first, source + 2 * first, 4 * first
+        mean, sums, others = centre.ctypes.data + place, own.ctypes.data + place, products.ctypes.data + place
+        factors, addends = scale.ctypes.data + place, shift.ctypes.data + place
+        sum_rectified(g, x, x, x, count, 2 * length, vectors, mean, factors, addends, sums, others)
+        first += vectors * LANES
+    if first < columns:
+        g, x, of = gradient + 2 * first, source + 2 * first, columns - first
+        own[first:], products[first:] = loops.add_rectified_block(
+            g, x, like, count, length, of, centre[first:], scale[first:], shift[first:]
+        )
+    return own, products
+
+
+@njit(**KERNEL)
+def add_masked_block(gradient, source, result, masked, like, count, length, columns, centre):
+    """See `norm_kernels`."""
+    own, products, first = np.zeros(columns, np.float32), np.zeros(columns, np.float32), 0
+    while columns - first >= LANES:
+        vectors, g, x, place = strip_of(columns - first), gradient + 2 * first, source + 2 * first, 4 * first
+        y, m = result + 2 * first, masked + 2 * first
+        mean, sums, others = centre.ctypes.data + place, own.ctypes.data + place, products.ctypes.data + place
+        sum_masked(g, x, y, m, count, 2 * length, vectors, mean, 0, 0, sums, others)
+        first += vectors * LANES
+    if first < columns:
+        g, x, y, m = gradient + 2 * first, source + 2 * first, result + 2 * first, masked + 2 * first
+        rest = loops.add_masked_block(g, x, y, m, like, count, length, columns - first, centre[first:])
+        own[first:], products[first:] = rest
+    return own, products
+
+
+@njit(**KERNEL)
+def write_values(source, target, like, count, length, scale, shift, rectified):
+    """See `norm_kernels`."""
+    factors, addends, vectors = scale.ctypes.data, shift.ctypes.data, length // LANES
+    if length % LANES > 0:
+        loops.write_values(source, target, like, count, length, scale, shift, rectified)
+    elif rectified:
+        rows_of_rectified(source, factors, addends, target, count, 2 * length, vectors)
+    else:
+        rows_of_values(source, factors, addends, target, count, 2 * length, vectors)
+
+
+@njit(**KERNEL)
+def write_sum(source, other, target, like, count, length, scale, shift):
+    """See `norm_kernels`."""
+    if length % LANES > 0:
+        loops.write_sum(source, other, target, like, count, length, scale, shift)
+    else:
+        factors, addends = scale.ctypes.data, shift.ctypes.data
+        rows_of_sum(source, other, factors, addends, target, count, 2 * length, length // LANES)
+
+
+@njit(**KERNEL)
+def write_gradient(gradient, source, target, like, count, length, scale, shift, slope, offset, rectified):
+    """See `norm_kernels`."""
+    factors, addends, slopes, offsets = scale.ctypes.data, shift.ctypes.data, slope.ctypes.data, offset.ctypes.data
+    vectors = length // LANES
+    if length % LANES > 0:
+        loops.write_gradient(gradient, source, target, like, count, length, scale, shift, slope, offset, rectified)
+    elif rectified:
+        rows_of_rectified_gradient(
+            gradient, source, factors, addends, slopes, offsets, target, count, 2 * length, vectors
+        )
+    else:
+        rows_of_gradient(gradient, source, factors, addends, slopes, offsets, target, count, 2 * length, vectors)
