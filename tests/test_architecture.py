@@ -11,7 +11,7 @@ import graphlib
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -225,9 +225,9 @@ def nodes(source: str) -> list[ast.AST]:
     return list(ast.walk(parsed(source)))
 
 
-def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
+def imports(parts: Iterable[ast.AST]) -> Iterator[tuple[str, int]]:
     """Every imported module's full name and line. `from barlowctl import errors` is "barlowctl.errors"."""
-    for node in ast.walk(tree):
+    for node in parts:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, node.lineno
@@ -242,7 +242,7 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
 @cache
 def imported(source: str) -> tuple[tuple[str, int], ...]:
     """`imports` of a source, which many rules ask for."""
-    return tuple(imports(parsed(source)))
+    return tuple(imports(nodes(source)))
 
 
 def top_level(tree: ast.Module) -> Iterator[ast.stmt]:
@@ -276,7 +276,7 @@ def violations(source: str, module: str) -> list[str]:
     if part in {"cli", "__init__", "__main__"}:
         for statement in top_level(parsed(source)):
             if isinstance(statement, ast.Import | ast.ImportFrom):
-                for name, line in imports(statement):
+                for name, line in imports(ast.walk(statement)):
                     if name.partition(".")[0] in HEAVY:
                         messages.append(f"{module}:{line} imports {name} at its top")
     return messages
