@@ -50,7 +50,7 @@ def test_a_page_holds_what_was_printed_and_how_it_ended(
     slow = (sys.executable, "-c", "print('begun', flush=True); import time; time.sleep(60)")
     listed = [
         gpu_check.Section("first", "what works", 1.0, (good, bad)),
-        gpu_check.Section("second", "what takes too long", 0.05, (slow,)),
+        gpu_check.Section("second", "what takes too long", 0.025, (slow,)),
         gpu_check.Section("third", "what comes after it", 1.0, (good,)),
     ]
     shows = (sys.executable, "-c", "import os; print(os.environ['TUNED'])")
