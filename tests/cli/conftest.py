@@ -64,23 +64,28 @@ def few_images_for_lidar(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data home with `digits`: 1,400 training and 397 test images of 8 x 8 grey pixels, ten classes."""
+    home = tmp_path_factory.mktemp("data-home")
+    pack_digits(home / "digits", train=1400, test=397)
+    return home
+
+
+def pack_digits(folder: Path, train: int, test: int) -> None:
+    """The first training and test images of `digits`, as a packed data set."""
     from sklearn.datasets import load_digits
 
     from barlowctl.data.beton.layout import RAW
     from barlowctl.data.beton.writer import BetonWriter
 
-    home = tmp_path_factory.mktemp("data-home")
     loaded = load_digits()
     images = np.repeat((loaded.images * 15.9).astype(np.uint8)[..., None], 3, axis=3)
-    (home / "digits").mkdir()
-    for split, part in (("train", slice(0, 1400)), ("test", slice(1400, None))):
+    folder.mkdir()
+    for split, part in (("train", slice(0, train)), ("test", slice(1400, 1400 + test))):
         names = [str(digit) for digit in range(10)]
-        path = home / "digits" / f"{split}.beton"
+        path = folder / f"{split}.beton"
         with BetonWriter(path, capacity=len(images[part]), class_names=names) as writer:
             for image, label in zip(images[part], loaded.target[part], strict=True):
                 writer.append(image.tobytes(), mode=RAW, width=8, height=8, label=int(label))
             writer.finish(channels=1)
-    return home
 
 
 @pytest.fixture

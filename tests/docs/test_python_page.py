@@ -18,7 +18,10 @@ from timm.models import _registry
 
 import barlowctl
 from barlowctl.methods import Method
-from tests.cli.conftest import digits, few_images_for_lidar, recipe  # noqa: F401 - fixtures
+from tests.cli.conftest import digits, few_images_for_lidar, pack_digits, recipe  # noqa: F401 - fixtures
+
+IMAGES = 400
+"""Of `my-photos`, to train on."""
 
 OTHERS = ("lightning", "accelerate")
 """Libraries of the extra `dev`: their blocks are run where they are installed, as after `make setup`."""
@@ -35,10 +38,10 @@ def library_of(block: str) -> str | None:
 
 
 @pytest.fixture
-def place(recipe: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def place(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """A folder with mine.toml, and `my-photos` in the data home."""
     (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "my-photos").symlink_to(digits / "digits")
+    pack_digits(tmp_path / "home" / "my-photos", train=IMAGES, test=100)
     monkeypatch.setenv("BARLOWCTL_DATA", str(tmp_path / "home"))
     monkeypatch.setenv("BARLOWCTL_RUNS", str(tmp_path))
     monkeypatch.setattr("barlowctl.assemble.machine.usable_cores", lambda: 1)
@@ -47,16 +50,17 @@ def place(recipe: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         if name.startswith("_mod") and isinstance(table, dict):
             monkeypatch.setattr(_registry, name, copy.copy(table))
     text = recipe.read_text().replace("epochs = 2", "epochs = 1").replace('dataset = "digits"', 'dataset = "my-photos"')
-    (tmp_path / "mine.toml").write_text(text)
+    (tmp_path / "mine.toml").write_text(text.replace("bank = 500", "bank = 200"))
 
 
 def run_block(block: str) -> dict[str, Any]:
+    """What a block leaves, of timm's smallest ResNet in the place of a larger one."""
     namespace: dict[str, Any] = {"__name__": "page"}
     torch.manual_seed(0)
     with warnings.catch_warnings():
         if library_of(block):  # what they warn of is theirs
             warnings.simplefilter("ignore")
-        exec(compile(block, "docs/python.md", "exec"), namespace)
+        exec(compile(block.replace('"resnet10t"', '"test_resnet"'), "docs/python.md", "exec"), namespace)
     return namespace
 
 
@@ -72,12 +76,12 @@ def test_every_block_runs(checkout: Path, capsys: pytest.CaptureFixture[str]) ->
     namespaces = [run_block(block) for block in blocks(checkout) if library_of(block) is None]
     first, in_hand, begun, looking, left, network, of_loss, own, method = namespaces
     assert 0 < first["probed"].knn <= 100
-    assert first["embeddings"].features.shape == (1400, 32)
+    assert first["embeddings"].features.shape == (IMAGES, 32)
     assert Path("my-model/model.safetensors").is_file()
-    assert np.asarray(in_hand["features"]).shape == (1400, 512)
+    assert np.asarray(in_hand["features"]).shape == (IMAGES, 96)
     assert in_hand["network"].notes == ("its classifier of 1,000 classes is left out",)
     assert (in_hand["probed"].values["kind"], in_hand["probed"].file.parent.name) == ("module", "resnet")
-    assert begun["run"].recipe.model.backbone == "resnet10t"
+    assert begun["run"].recipe.model.backbone == "test_resnet"
     assert Path(begun["run"].recipe.init.weights).parent.name == "weights"
     assert "after epoch 1" in capsys.readouterr().out
     assert looking["run"].finished
