@@ -55,11 +55,11 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def no_name(what: str) -> UserError:
-    """That weights to start from have a name or a place on the disk, and these have none."""
+    """That weights are a module, or have a name or a place on the disk."""
     return UserError(
-        f"{what}, is no weights that a run can start from: a run notes where they lie, to go on and to be repeated",
-        allowed="weights on the disk, by their path",
-        next="safetensors.torch.save_file(model.state_dict(), 'mine.safetensors'), then init='mine.safetensors'",
+        f"{what}, has no name, and how images are shown to it is no part of weights",
+        allowed="the module itself, or weights on the disk by their path",
+        next="the module: init=model, or barlowctl.export(model)",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from os import PathLike, fspath
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Unpack
 from torch import nn
 
 from barlowctl.api.arguments import checked
+from barlowctl.api.initial import written
 from barlowctl.api.network import Network
 from barlowctl.api.options import Extracting, ImagesLike, Probing, Pushing, Showing
 from barlowctl.api.process import as_a_command
@@ -19,7 +21,7 @@ from barlowctl.api.wording import reworded
 from barlowctl.assemble.model_files import open_to_export
 from barlowctl.errors import UserError
 from barlowctl.eval.embeddings import Embeddings
-from barlowctl.exports import ExportedFolder, ExportReport
+from barlowctl.exports import ExportedFolder, ExportedModel, ExportReport
 from barlowctl.exports import export as write_export
 from barlowctl.exports import export_all as write_all
 from barlowctl.exports.formats.options import FormatOptions
@@ -91,7 +93,7 @@ def probe(
 
 @checked
 def export(
-    run: str | PathLike[str] | Run | None = None,
+    run: str | PathLike[str] | Run | nn.Module | None = None,
     format: str = "timm",
     out: str | PathLike[str] | None = None,
     *,
@@ -105,15 +107,16 @@ def export(
 
     Args:
         run: a `Run`, what `load` takes, or such a file or folder: an export, a checkpoint that the authors published,
-            another tool's checkpoint; None: the newest finished run.
-        out: None: in the run; of a file NAME.pth, NAME-FORMAT in the working directory.
-        overrides: of a checkpoint that does not say it: {"model.backbone": "resnet18"}, "model.stem", "views.mean",
-            "views.std", "eval.resize", "eval.crop", ...
+            another tool's checkpoint; or a module; None: the newest finished run.
+        out: None: in the run; of a file NAME.pth, and of a module of the class NAME, NAME-FORMAT in the working
+            directory.
+        overrides: of a checkpoint, or of a module that is not timm's, which does not say it: {"model.backbone":
+            "resnet18"}, "model.stem", "views.mean", "views.std", "eval.resize", "eval.crop", ...
     """
-    if file := _of_file(run):
+    if opened_file := _of_file(run, overrides):
         with as_a_command():
-            model = open_to_export(file, override_texts(overrides or {})).model
-            target = Path(out) if out is not None else Path(f"{file.stem}-{format}")
+            model, name = opened_file
+            target = Path(out) if out is not None else Path(f"{name}-{format}")
             return write_export(model, target, format, with_projector=with_projector, **options)
     opened = _opened_run(run, overrides)
     return opened.export(format, out, with_projector=with_projector, **options)
@@ -121,7 +124,7 @@ def export(
 
 @checked
 def export_all(
-    run: str | PathLike[str] | Run | None = None,
+    run: str | PathLike[str] | Run | nn.Module | None = None,
     out: str | PathLike[str] | None = None,
     *,
     with_projector: bool = False,
@@ -136,33 +139,40 @@ def export_all(
         run, overrides: as of `export`.
         out: None: in the run; of a file NAME.pth, NAME-all in the working directory.
     """
-    if file := _of_file(run):
+    if opened_file := _of_file(run, overrides):
         with as_a_command():
-            model = open_to_export(file, override_texts(overrides or {})).model
-            folder = Path(out) if out is not None else Path(f"{file.stem}-all")
-            return write_all(model, folder, file.stem, with_projector=with_projector, **options)
+            model, name = opened_file
+            folder = Path(out) if out is not None else Path(f"{name}-all")
+            return write_all(model, folder, name, with_projector=with_projector, **options)
     opened = _opened_run(run, overrides)
     return opened.export_all(out, with_projector=with_projector, **options)
 
 
-def _of_file(run: str | PathLike[str] | Run | None) -> Path | None:
-    """The file or folder of weights that is named in the place of a run."""
+Exportable = str | PathLike[str] | Run | nn.Module | None
+
+
+def _of_file(run: Exportable, overrides: Overrides | None) -> tuple[ExportedModel, str] | None:
+    """What a file or folder of weights holds that is named in the place of a run, or a module; and its name."""
     if run is None or isinstance(run, Run):
         return None
-    path = Path(run)
-    if path.suffix in SUFFIXES:
-        with as_a_command():
+    texts = override_texts(overrides or {})
+    with as_a_command(), tempfile.TemporaryDirectory(prefix="barlowctl-") as folder:
+        if isinstance(run, nn.Module):
+            return open_to_export(written(run, Path(folder)), texts).model, type(run).__name__
+        path = Path(run)
+        if path.suffix in SUFFIXES:
             refuse_other_paths(fspath(path))
-    return path if is_file_of_weights(fspath(path)) else None
+        return (open_to_export(path, texts).model, path.stem) if is_file_of_weights(fspath(path)) else None
 
 
-def _opened_run(run: str | PathLike[str] | Run | None, overrides: Overrides | None) -> Run:
+def _opened_run(run: Exportable, overrides: Overrides | None) -> Run:
     if overrides:
         with as_a_command():
             raise UserError(
                 "overrides are of a file of weights that does not say which network it holds, and a run says it",
                 next="without overrides",
             )
+    assert not isinstance(run, nn.Module)
     return run if isinstance(run, Run) else load(run)
 
 

@@ -1,4 +1,4 @@
-"""Weights that a run starts from, of a module in hand: written once, so that the run can note where they lie."""
+"""Weights of a module in hand as a file or folder: of a run that starts from them, and of an export."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from barlowctl.api.network import Network
 from barlowctl.assemble.weights import Weights
 from barlowctl.data import home
 from barlowctl.errors import UserError, kind_of
@@ -33,26 +32,29 @@ def weights_named(init: str | PathLike[str] | nn.Module) -> str:
     Raises:
         UserError: a module that cannot be copied, or that has no weights.
     """
-    if isinstance(init, Network) and init.is_module:
-        init = init.backbone()
-    return stand_in(init) if isinstance(init, nn.Module) else named_from_anywhere(fspath(init))
+    if isinstance(init, nn.Module):
+        return str(written(init, home.data_home() / "weights"))
+    return named_from_anywhere(fspath(init))
 
 
-def stand_in(module: nn.Module) -> str:
+def written(module: nn.Module, place: Path) -> Path:
     """The file of a module's weights, in float32; of a network of timm's a folder that says which network it is.
 
     The name says which weights these are, so that the same ones are written once.
 
+    Args:
+        place: the folder to write it in.
+
     Raises:
-        UserError: see `weights_named`.
+        UserError: a module that cannot be copied, or that has no weights.
     """
     network = copy_of(module)
     state = {key: value.detach().contiguous().clone() for key, value in network.state_dict().items()}
     if not state:
-        raise UserError(f"init is {kind_of(module)}, which has no weights", allowed="a network with weights")
+        raise UserError(f"{kind_of(module)} has no weights", allowed="a network with weights")
     config = _config_of(network, state)
     digest = hashlib.sha256(f"{Weights('', '', state).sha256} {config}".encode()).hexdigest()[:12]
-    folder = home.data_home() / "weights" / f"{type(network).__name__}-{digest}"
+    folder = place / f"{type(network).__name__}-{digest}"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError), atomic_write(folder, new=True, durable=False) as temporary:  # another rank's
@@ -60,7 +62,7 @@ def stand_in(module: nn.Module) -> str:
             save_file(state, temporary / STATE)
             if config:
                 (temporary / CONFIG).write_text(config, encoding="utf-8")
-    return str(folder if config else folder / STATE)
+    return folder if config else folder / STATE
 
 
 def _config_of(network: nn.Module, state: dict[str, Tensor]) -> str:

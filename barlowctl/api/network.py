@@ -52,8 +52,7 @@ class Network:
             a configuration of timm's and without mean, std and size.
     """
 
-    is_module = False
-    """Whether it was made of a module, and not of what has a name."""
+    _of_module = False
 
     @checked
     def __init__(
@@ -70,7 +69,7 @@ class Network:
             *override_texts({key: value for key, value in stated.items() if value is not None}),
             *override_texts(overrides or {}),
         ]
-        self.is_module = isinstance(what, nn.Module)
+        self._of_module = isinstance(what, nn.Module)
         with as_a_command():
             if isinstance(what, nn.Module):
                 self._subject = of_module(what, texts)
@@ -88,14 +87,14 @@ class Network:
         Raises:
             UserError: it is a module, and no name leads to that.
         """
-        if self.is_module:
-            raise no_name(f"a network of a module, {self.name}")
+        if self._of_module:
+            raise no_name(f"a network that was opened of a module, {self.name}")
         return self.name
 
     @property
     def _written(self) -> str:
         """What it was made of, as Python writes it: a module, which may be pages, by a name."""
-        return "model" if self.is_module else repr(self.name)
+        return "model" if self._of_module else repr(self.name)
 
     @property
     def subject(self) -> Subject:

@@ -14,6 +14,8 @@ from barlowctl.errors import UserError
 
 _FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?![\w-])")
 _SET = re.compile(r"(?<![\w-])--set (?:'([\w.]+)=([^']*)'|([\w.]+)=(\S+?)(?=[:;,.]?(?:\s|$)))")
+_BACKBONE = re.compile(r"(?<![\w-])--backbone(?: (?=\w*\d)([\w.]+)| (?=\w*[_.])([\w.]+\w))?(?![\w-])")
+"""A flag for a key of recipes: alone, or with a name of timm's, which has a digit, an underscore or a dot."""
 _OF_A_COMMAND = re.compile(r"(--[a-z-]+(?: (?!of )[^\s;()]+)? of data \w+|\bdata \w+(?: --[a-z-]+)+|`[^`]*`)")
 """A flag and the command that has it, which is no call: `--range of data pack`, `data pack --hold-out`."""
 _MEASURES = ("knn", "linear", "lidar", "layers")
@@ -43,7 +45,7 @@ def reworded(network: str | None = None) -> Iterator[None]:
 
 def in_python(text: str) -> str:
     """A sentence with arguments in the place of flags: `--device is 'tpu'` is `device is 'tpu'`."""
-    parts = _OF_A_COMMAND.split(text)  # every other one is of a command, and stays as it is
+    parts = _OF_A_COMMAND.split(_BACKBONE.sub(_key, text))  # every other one is of a command, and stays as it is
     parts[::2] = [_FLAG.sub(lambda match: _in_words(match[1]), _SET.sub(_override, part)) for part in parts[::2]]
     return "".join(parts)
 
@@ -87,11 +89,18 @@ def _resumption(words: list[str]) -> str | None:
     return f"barlowctl.pretrain({', '.join([f'resume={run!r}', *_arguments(flags)])})"
 
 
+def _key(backbone: re.Match[str]) -> str:
+    name = backbone[1] or backbone[2]
+    return f"--set model.backbone={name}" if name else "--set model.backbone"
+
+
 def _left_out(flag: str) -> str:
     """`verify` of `--verify`; of `--set=train.epoch=20` the key of the overrides."""
     name, _, value = flag.lstrip("-").partition("=")
     if name in _MEASURES:
         return f"{name!r} in measures"
+    if name == "backbone":
+        return "'model.backbone' in overrides"
     return f"{value.partition('=')[0]!r} in overrides" if name == "set" and value else in_python(flag)
 
 

@@ -185,7 +185,7 @@ REASONS = {
     "name another one with --backbone": CHOICE_OF_NETWORK,
     "say which it is, e.g. --backbone resnet18": CHOICE_OF_NETWORK,
     "leave it out of baselines": PYTHON,
-    "safetensors.torch.save_file(model.state_dict(), 'mine.safetensors'), then init='mine.safetensors'": PYTHON,
+    "the module: init=model, or barlowctl.export(model)": PYTHON,
     "lower train.warmup_epochs or raise train.epochs": CHOICE,
     "lower optimizer.lr or raise train.warmup_epochs and start anew; with train.precision fp16 try bf16 or fp32; "
     f"`barlowctl data preview` shows whether the images are sound; before it: {VALUE}/metrics.jsonl": CHOICE,

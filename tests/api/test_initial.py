@@ -14,7 +14,7 @@ import torchvision
 from torch import nn
 
 import barlowctl
-from barlowctl.api.initial import stand_in, weights_named
+from barlowctl.api.initial import weights_named
 from barlowctl.assemble.weights import read_weights
 from barlowctl.cli.app import run as command
 from barlowctl.data import home
@@ -70,7 +70,7 @@ def test_of_timms_networks_the_architecture_and_what_it_was_made_with_is_noted(
 ) -> None:
     for options in ({}, {"num_classes": 5}):
         module = narrow(**options)
-        read = read_weights(stand_in(module))
+        read = read_weights(weights_named(module))
         assert read.network is not None
         assert (read.network.architecture, dict(read.network.arguments)) == (
             "resnet10t",
@@ -83,21 +83,19 @@ def test_of_timms_networks_the_architecture_and_what_it_was_made_with_is_noted(
     assert capfd.readouterr() == ("", "")
     changed: Any = narrow()
     changed.layer4 = nn.Identity()
-    assert read_weights(stand_in(changed)).network is None
+    assert read_weights(weights_named(changed)).network is None
 
 
 def test_other_networks_are_a_file_of_weights(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = torchvision.models.resnet18()
-    name = stand_in(module.half())
+    name = weights_named(module.half())
     assert name.endswith(".safetensors")
     assert read_weights(name).backbone["fc.bias"].dtype == torch.float32
-    assert stand_in(module) == name
-    opened = barlowctl.open_network(module.float(), mean=[0.5] * 3, std=[0.5] * 3, size=32)
-    assert "fc.bias" not in read_weights(weights_named(opened)).backbone
+    assert weights_named(module) == name
     assert weights_named(tmp_path / "runs" / "x") == str(tmp_path / "runs" / "x")
-    with pytest.raises(barlowctl.UserError, match="init is a ReLU, which has no weights"):
-        stand_in(nn.ReLU())
+    with pytest.raises(barlowctl.UserError, match="a ReLU has no weights"):
+        weights_named(nn.ReLU())
 
 
 def test_a_module_of_another_network_is_refused_with_what_to_set(recipe: Path, tmp_path: Path) -> None:
@@ -112,3 +110,27 @@ def test_what_the_run_keeps_says_where_its_weights_came_from(recipe: Path, tmp_p
     files = [json.loads(file.read_text()) for file in run.path.glob("*.json")]
     noted = [about["start"] for about in files if isinstance(about, dict) and "start" in about]
     assert [start["source"]["path"] for start in noted if "source" in start] == [run.recipe.init.weights]
+
+
+def test_a_module_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of timm's networks as they are; of others with the name of the architecture. Nothing stays in the data home."""
+    monkeypatch.chdir(tmp_path)
+    module = narrow().train()
+    report = barlowctl.export(module, "hub", tmp_path / "hub")
+    assert module.training
+    loaded = timm.create_model(f"local-dir:{report.path}", pretrained=True).eval()
+    images = torch.randn(2, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), module.eval()(images))
+    torch.manual_seed(0)
+    other = torchvision.models.resnet18()
+    report = barlowctl.export(other, "torchvision")
+    assert report.path.name == "ResNet-torchvision.safetensors"
+    exported = safetensors.torch.load_file(report.path)
+    assert torch.equal(exported["layer4.1.conv2.weight"], other.state_dict()["layer4.1.conv2.weight"])
+    unknown = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(barlowctl.UserError) as refused:
+        barlowctl.export(unknown)
+    assert "overrides={'model.backbone': 'resnet18'}" in "".join(refused.value.__notes__)
+    assert {report.format for report in barlowctl.export_all(module, "all").reports} >= {"hub", "onnx"}
+    assert not (home.data_home() / "weights").exists()

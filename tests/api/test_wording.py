@@ -66,6 +66,13 @@ def test_a_flag_is_an_argument(flags: str, arguments: str) -> None:
         ("barlowctl data get cifar10", "on the command line: barlowctl data get cifar10"),
         ("xcode-select --install", "on the command line: xcode-select --install"),
         ("without --init", "without init"),
+        ("say which it is, e.g. --backbone resnet18", "say which it is, e.g. overrides={'model.backbone': 'resnet18'}"),
+        ("name another one with --backbone", "name another one with overrides model.backbone"),
+        ("with --backbone and --set model.stem", "with overrides model.backbone and overrides model.stem"),
+        (
+            "--set model.backbone=resnet18 without --backbone",
+            "overrides={'model.backbone': 'resnet18'}, without 'model.backbone' in overrides",
+        ),
         ("without --gpus --processes", "without gpus and processes"),
         ("without '--set=model.projector=[0]'", "without 'model.projector' in overrides"),
         ("without $'--set=name=a\\x0a'", "without 'name' in overrides"),
