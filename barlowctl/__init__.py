@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from barlowctl.api.functions import export, export_all, features, load, open_network, probe, push
     from barlowctl.api.network import Network
     from barlowctl.api.packing import Packed, pack
+    from barlowctl.api.previewing import preview
     from barlowctl.api.run import Run
     from barlowctl.api.training import pretrain, pretrain_events
     from barlowctl.errors import RunDiverged, RunStopped, UserError
@@ -53,6 +54,7 @@ __all__ = [
     "pack",
     "pretrain",
     "pretrain_events",
+    "preview",
     "probe",
     "push",
 ]
@@ -81,6 +83,7 @@ _MODULES = {
     "pack": "api.packing",
     "pretrain": "api.training",
     "pretrain_events": "api.training",
+    "preview": "api.previewing",
     "probe": "api.functions",
     "push": "api.functions",
 }

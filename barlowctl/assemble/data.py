@@ -38,11 +38,12 @@ from barlowctl.recipe.views import Patches, View
 ImageSet = Beton | Pictures
 
 
-def open_recipe_images(recipe: Recipe, split: str = "train", data: str | None = None) -> ImageSet:
+def open_recipe_images(recipe: Recipe, split: str = "train", data: str | InMemory | None = None) -> ImageSet:
     """The recipe's images (or `data`'s) of a split, of the recipe's channels. See `open_images`."""
-    name = recipe.data.dataset if data is None else data
-    source = open_images(name, split, choices_of(preprocessing_of(recipe)))
-    check_channels(recipe, source, name, isinstance(source, Beton))
+    named = recipe.data.dataset if data is None else data
+    source = open_images(named, split, choices_of(preprocessing_of(recipe)))
+    name = named.title if isinstance(named, InMemory) else named
+    check_channels(recipe, source, name, isinstance(named, InMemory) or isinstance(source, Beton))
     return source
 
 

@@ -261,3 +261,18 @@ def test_several_processes_are_refused_with_the_call_that_packs(recipe: Path, mo
     text = refused(lambda: barlowctl.pretrain(recipe, data=FakeData(8, (3, 8, 8)), overrides=SMALL))
     assert "each of 2 processes would pack them" in text
     assert "barlowctl.pack(dataset, 'NAME')" in text
+
+
+def test_a_preview_is_the_commands_picture(photos: Path, recipe: Path, tmp_path: Path) -> None:
+    """Of images in memory too, whatever they are."""
+    out = tmp_path / "typed.png"
+    arguments = ["--recipe", str(recipe), "--data", str(photos / "train"), "--out", str(out), "--samples", "3"]
+    assert command(["data", "preview", *arguments, "--quiet"]) == 0
+    expected = np.asarray(Image.open(out))
+    own: Any = Photos(ImageFolder(photos / "train"))
+    own.classes = own.inner.classes
+    for data in (photos / "train", own.inner, own):
+        assert np.array_equal(np.asarray(barlowctl.preview(recipe, data, samples=3)), expected)
+    with pytest.raises(barlowctl.UserError, match=r"images of images have 5 bands, and data\.channels is 1"):
+        barlowctl.preview(recipe, np.zeros((4, 9, 9, 5), np.uint8))
+    assert not home.data_home().exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from barlowctl import shell
 from barlowctl.amounts import counted
@@ -43,31 +43,18 @@ def preview(
     changes = [*(overrides or ()), *([f"seed={seed}"] if seed is not None else [])]
     value = load.load(recipe or "resnet50", changes)
 
-    import torch
-
-    from barlowctl.assemble.data import choose_loader, open_recipe_images, training_loader, view_specs
     from barlowctl.assemble.image_sizes import describe_enlargement
-    from barlowctl.assemble.machine import Runtime
+    from barlowctl.assemble.previewing import draw_preview
     from barlowctl.assemble.run_images import dataset_of
     from barlowctl.data.images.unreadable import listed
-    from barlowctl.data.preview import preview as save_preview
 
     if data is None and recipe is not None and (Path(recipe).parent / "run.json").is_file():  # a run's own recipe
         data = dataset_of(Path(recipe).parent, value)
     if out.suffix != ".png":
         raise UserError(f"--out is '{out}'", allowed="a name that ends in .png", next=shell.line("--out", f"{out}.png"))
     (check_new if out != PREVIEW else check_file)(out)  # what the flag's default names is drawn anew
-    source, specs = open_recipe_images(value, split, data), view_specs(value)
-    runtime, device = Runtime(device="cpu", workers=1, loader=loader), torch.device("cpu")
-    choice = choose_loader(source, loader)
-
-    def make_loader(indices: Any) -> Any:
-        settings = {"batch_size": len(indices), "shuffle": False, "drop_last": False, "subset": indices}
-        if value.data.on_unreadable == "replace":  # training goes on past it; a preview shows no other in its place
-            settings["on_unreadable"] = "skip"
-        return training_loader(source, value, runtime, device, choice=choice, **settings)
-
-    drawn = save_preview(source, specs, out, samples=samples, seed=value.seed, make_loader=make_loader)
+    previewed = draw_preview(value, data, split, out, samples=samples, loader=loader)
+    drawn, source, choice = previewed.drawn, previewed.source, previewed.loader
     for line in listed(drawn.unreadable):
         console.say(line)
     loader_text = f"{choice.name} loader ({choice.why})"
