@@ -80,6 +80,7 @@ def convolve(
 
     Returns: `(n, d, h', w')` in channels_last, bf16. The gradient of the weight is float32.
     """
+    assert is_usable()  # which asks the system; without, the processor refuses the instruction, and the process ends
     out: Tensor = _AmxProducts.apply(x, weight, stride, padding, passes)
     return out
 

@@ -14,10 +14,12 @@ from numba import types
 from numba.extending import intrinsic
 
 from barlowctl.model.vector_code import LONG, at, for_each, load, repeat, store
-from barlowctl.model.winograd_code import VECTOR, WIDE, add_product, constant, load_some, store_some
+from barlowctl.model.winograd_code import VECTOR, WIDE, add_product, constant, load_some, prefetch, store_some
 
 STRIP = 8
 """Vectors of a row whose sums are in registers."""
+AHEAD = 16
+"""So many rows before they are summed, they are fetched into the cache: a strip of a wide row is short."""
 HALF = WIDE // 2
 """Bytes of a vector's numbers in bfloat16."""
 _LONGS = types.int64
@@ -44,6 +46,9 @@ def _sums(terms: Callable[[Any, list[Any], int, dict[str, Any]], Any]) -> Any:
             def step(index, sums):
                 offset = b.mul(index, row)
                 own = [b.add(start, offset) for start in (g, x, y, m)]
+                for start in own[:2]:
+                    for number in range(0, width, 2):  # lines of the cache
+                        prefetch(b, b.add(at(b, start, LONG(AHEAD), row), LONG(number * HALF)))
                 out = []
                 for number in range(width):
                     value, factor = terms(b, own, number, {**columns, "scale": scale, "shift": shift})
