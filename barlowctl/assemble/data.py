@@ -14,7 +14,7 @@ from barlowctl.amounts import counted
 from barlowctl.assemble.image_channels import check_channels
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
-from barlowctl.channels import MOST_CHANNELS, are_bands
+from barlowctl.channels import MOST_CHANNELS, are_bands, stored_as
 from barlowctl.cores import usable_cores
 from barlowctl.data import home, sources
 from barlowctl.data.beton import decode, decoders
@@ -95,8 +95,17 @@ def _open_in_memory(choices: Choices, dataset: InMemory, split: str) -> Pictures
 
 
 def of_bands(items: Items, choices: Choices) -> Choices:
-    """The choices, with all bands of arrays that have others than grey and colours where none are chosen."""
+    """The choices, with all bands of arrays that have others than grey and colours where none are chosen.
+
+    Raises:
+        UserError: none are chosen, and images have other numbers of them.
+    """
     counts = items.channels
+    if not choices.channels and len({stored_as(count) for count in counts}) > 1:
+        raise UserError(
+            f"{items.title}: images of {' and of '.join(map(str, sorted(counts)))} channels",
+            allowed="one number of channels; grey images among coloured ones are fine",
+        )
     if choices.channels or len(counts) != 1 or not are_bands(count := next(iter(counts))) or count > MOST_CHANNELS:
         return choices
     return replace(choices, bands=tuple(range(1, count + 1)))

@@ -60,6 +60,8 @@ def test_arrays_of_bands_are_read_as_they_are() -> None:
             assert np.array_equal(opened.image(1), tiles[1])
     deep = open_pictures(tiles.astype(np.uint16) * 10, "train", Choices(range="0:2550"))
     assert np.array_equal(deep.image(0), tiles[0])
+    with pytest.raises(barlowctl.UserError, match="images: images of 1 and of 4 and of 5 channels"):
+        open_pictures([tiles[0, ..., :4], tiles[1], tiles[0, ..., 0]], "train", Choices())
     with pytest.raises(barlowctl.UserError, match="it has 5 channels, and 2 bands were chosen"):
         open_pictures(tiles, "train", Choices(bands=(1, 2))).image(0)
     with pytest.raises(barlowctl.UserError, match="it has 5 channels, and 4 bands were chosen"):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 import barlowctl
 from barlowctl import events
@@ -61,6 +62,16 @@ def use(run: barlowctl.Run) -> None:
     print(barlowctl.push(run, "me/x", "mit", dry_run=True).card, run.push("me/x", license="mit").commit)
     assert_type(run.method().backbone, nn.Module)
     print(run.backbone(), run.preprocessing.mean, run.metrics[-1]["event"], run.result["loss"])
+
+
+def use_what_is_in_hand(dataset: Dataset[tuple[Tensor, int]], backbone: nn.Module) -> None:
+    packed = barlowctl.pack({"train": dataset, "test": [Image.new("L", (8, 8))]}, "mine", store="raw", overwrite=True)
+    assert_type(packed.reports["train"].samples, int)
+    assert_type(barlowctl.pack(Path("photos"), "photos", hold_out=20, class_folders="inner"), barlowctl.Packed)
+    assert_type(barlowctl.preview("mine.toml", dataset, samples=4), Image.Image)
+    run = barlowctl.pretrain("mine.toml", data=dataset, init=backbone)
+    print(run.features(dataset), run.probe({"train": dataset, "val": dataset}), run.probe(packed))
+    print(barlowctl.export(backbone, "onnx").path, barlowctl.features(backbone, (np.zeros((2, 8, 8)), [0, 1])))
 
 
 def loop(backbone: nn.Module, projector: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> None:

@@ -148,8 +148,7 @@ class Items(Source):
         if len(survey.problems) == len(self._images):
             index, reason = next(iter(survey.problems.items()))
             raise UserError(
-                f"{self.title}: none of {counted(len(self), 'image')} can be read; {survey.names[index]}: {reason}",
-                allowed=ALLOWED,
+                f"{self.title}: no image of {len(self):,} can be read; {survey.names[index]}: {reason}", allowed=ALLOWED
             )
         if without_label and any(label is not None for label in survey.labels):
             count = counted(len(without_label), "image")

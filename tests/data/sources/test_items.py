@@ -199,7 +199,7 @@ def normalised(index: int) -> torch.Tensor:
         (NoLength(), "images are a NoLength, which has no __len__", None),
         (Own(lambda i: GREY[i], 0), "there are no images", None),
         ([], "there are no images", None),
-        (Own(lambda i: None), r"Own: none of 4 images can be read; images\[0\]: it is None", None),
+        (Own(lambda i: None), r"Own: no image of 4 can be read; images\[0\]: it is None", None),
         (Own(lambda i: {"x": 1}), "its keys are x, and none is called image", None),
         ((GREY, [0, 1]), "4 images and 2 labels", None),
         (5, "images are an int", None),
