@@ -56,7 +56,7 @@ def takes(weight: Tensor) -> bool:
 
 def fills_tiles(x: Tensor) -> bool:
     """Whether a batch has so many images that at most a fourth of what is multiplied is padding."""
-    return type(x) is Tensor and 3 * STEP * -(-len(x) // STEP) <= 4 * len(x)
+    return type(x) is Tensor and 0 < 3 * STEP * -(-len(x) // STEP) <= 4 * len(x)
 
 
 def prepare() -> None:

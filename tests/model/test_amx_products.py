@@ -331,6 +331,14 @@ def test_products_of_1_x_1_convolutions_are_of_every_map_where_there_are_tiles(
     assert convolution_ways.has_fast_products(64, BF16) == tiles
 
 
+@pytest.mark.parametrize(
+    ("images", "fills"),
+    [(0, False), (23, False), (24, True), (32, True), (33, False), (47, False), (48, True), (97, True)],
+)
+def test_a_batch_that_fills_tiles(images: int, fills: bool) -> None:
+    assert amx_products.fills_tiles(torch.zeros(images, 1)) == fills
+
+
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Of what would be computed by tiles, wherever the tests run, the passes."""
