@@ -37,7 +37,8 @@ def pack_images(x, zeros, images, pixels, channels, first, out):
         for image in range(SIDE):
             source = carray(words(image_at(x, zeros, images, first + image, pixel, pixels, channels)), (size,))
             target = carray(words(out + (pixel * SIDE + image) * row_of(channels)), (size,))
-            target[:] = source
+            for word in range(size):
+                target[word] = source[word]
 
 
 @njit(**KERNEL)

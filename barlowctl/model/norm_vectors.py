@@ -40,6 +40,14 @@ def strip_of(columns):
 
 
 @njit(**KERNEL)
+def put_rest(sums, others, first, rest):
+    """The sums of the columns from the `first` on."""
+    for column in range(first, len(sums)):
+        sums[column] = rest[0][column - first]
+        others[column] = rest[1][column - first]
+
+
+@njit(**KERNEL)
 def add_block(source, like, count, length, columns, centre):
     """See `norm_kernels`."""
     own, squares, first = np.zeros(columns, np.float32), np.zeros(columns, np.float32), 0
@@ -50,7 +58,7 @@ def add_block(source, like, count, length, columns, centre):
         first += vectors * LANES
     if first < columns:
         rest = loops.add_block(source + 2 * first, like, count, length, columns - first, centre[first:])
-        own[first:], squares[first:] = rest
+        put_rest(own, squares, first, rest)
     return own, squares
 
 
@@ -66,7 +74,7 @@ def add_product_block(gradient, source, like, count, length, columns, centre):
     if first < columns:
         g, x = gradient + 2 * first, source + 2 * first
         rest = loops.add_product_block(g, x, like, count, length, columns - first, centre[first:])
-        own[first:], products[first:] = rest
+        put_rest(own, products, first, rest)
     return own, products
 
 
@@ -82,9 +90,8 @@ def add_rectified_block(gradient, source, like, count, length, columns, centre, 
         first += vectors * LANES
     if first < columns:
         g, x, of = gradient + 2 * first, source + 2 * first, columns - first
-        own[first:], products[first:] = loops.add_rectified_block(
-            g, x, like, count, length, of, centre[first:], scale[first:], shift[first:]
-        )
+        rest = loops.add_rectified_block(g, x, like, count, length, of, centre[first:], scale[first:], shift[first:])
+        put_rest(own, products, first, rest)
     return own, products
 
 
@@ -101,7 +108,7 @@ def add_masked_block(gradient, source, result, masked, like, count, length, colu
     if first < columns:
         g, x, y, m = gradient + 2 * first, source + 2 * first, result + 2 * first, masked + 2 * first
         rest = loops.add_masked_block(g, x, y, m, like, count, length, columns - first, centre[first:])
-        own[first:], products[first:] = rest
+        put_rest(own, products, first, rest)
     return own, products
 
 
