@@ -213,7 +213,9 @@ def test_bounds_that_layers_clip_by_are_written(tmp_path: Path, bound: float) ->
     assert export(model, tmp_path / "out.onnx", "onnx").max_abs_diff < OTHER_KERNELS
 
 
-def test_what_the_exporter_logs_is_held_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_exporter_logs_is_held_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As "Skipping constant folding", a warning about some networks: whoever exports can do nothing about it."""
     names, write = (
         ("torch.onnx._internal", "onnxscript.optimizer._constant_folding", "onnx_ir.passes"),
@@ -223,6 +225,7 @@ def test_what_the_exporter_logs_is_held_back(tmp_path: Path, monkeypatch: pytest
     def logged(*arguments: Any, **options: Any) -> Any:
         for name in names:
             logging.getLogger(name).warning("Skipping constant folding")
+        print("Applied 31 of general pattern rewrite rules.")  # where the command's JSON goes
         return write(*arguments, **options)
 
     monkeypatch.setattr(torch.onnx, "export", logged)
@@ -232,6 +235,7 @@ def test_what_the_exporter_logs_is_held_back(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
     export(TINY.model(), tmp_path / "out.onnx", "onnx")
     assert not [text for text in texts if "Skipping" in text]
+    assert capsys.readouterr().out == ""
     logging.getLogger(names[1]).warning("afterwards")
     assert "afterwards" in texts
 

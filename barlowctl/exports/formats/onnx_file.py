@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -174,13 +175,17 @@ def _program(network: OnnxNetwork) -> Any:
 
 @contextmanager
 def _without_logs() -> Iterator[None]:
-    """Meanwhile the exporter's packages log errors alone, and not what they could not fold in the graph."""
+    """Meanwhile the exporter's packages log errors alone, and not what they could not fold in the graph.
+
+    Nor do they print: onnxscript 0.6 says on standard output, where JSON may be written, what it changed.
+    """
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        yield
+        with redirect_stdout(io.StringIO()):
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
