@@ -27,7 +27,6 @@ from barlowctl.model.norm_kernels import (
 )
 from barlowctl.model.number_formats import LIKE, itemsize
 
-BF16_ITEMSIZE = 2
 COLUMNS = 512  # of a tile whose values are added up
 VALUES = 16384  # of a tile that is written, about
 FIELDS = 18  # of a task
@@ -49,8 +48,8 @@ def row_of(task, name, first, count):
 
 
 def _loops_of(like):
-    """The module whose loops are the faster ones for numbers in memory."""
-    return norm_vectors if norm_vectors.USABLE and like.itemsize == BF16_ITEMSIZE else norm_kernels
+    """The module whose loops are the faster ones for numbers in memory: of bfloat16, by their bits, the vectors."""
+    return norm_vectors if norm_vectors.USABLE and isinstance(like, np.uint16) else norm_kernels
 
 
 def _adding(like):

@@ -24,11 +24,6 @@ HALF = WIDE // 2
 """Bytes of a vector's numbers in bfloat16."""
 _LONGS = types.int64
 _WORDS, _HALVES = ir.VectorType(ir.IntType(32), 16), ir.VectorType(ir.IntType(16), 16)
-Values = Callable[[Any, Any], tuple[Any, Any]]
-
-
-def _strips(b: Any, vectors: Any, code: Callable[[int], None]) -> None:
-    for_each(b, vectors, (1, 2, 4, STRIP), code)
 
 
 def _sums(terms: Callable[[Any, list[Any], int, dict[str, Any]], Any]) -> Any:
@@ -60,7 +55,7 @@ def _sums(terms: Callable[[Any, list[Any], int, dict[str, Any]], Any]) -> Any:
                 store(b, sums[2 * number], b.add(total, LONG(number * WIDE)), 4)
                 store(b, sums[2 * number + 1], b.add(other, LONG(number * WIDE)), 4)
 
-        _strips(b, vectors, strip)
+        for_each(b, vectors, (1, 2, 4, STRIP), strip)
         return context.get_dummy_value()
 
     return types.void(*[_LONGS] * 12), code

@@ -260,15 +260,19 @@ def prepare_convolutions(network: nn.Module, images: Tensor, precision: str) -> 
     the network evaluates the images.
     """
     convolutions = [part for part in network.modules() if isinstance(part, ProductConvolution)]
-    if not convolutions or precision not in FORMATS:
+    dtype = FORMATS.get(precision)
+    if not convolutions or dtype is None:
         return
-    dtype, maps, by_tiles = FORMATS[precision], set[tuple[int, int]](), [False]
+    by_winograd, by_amx = winograd.is_usable(dtype), dtype == torch.bfloat16 and amx_products.is_usable()
+    if not by_winograd and not by_amx:
+        return
+    maps, of_amx = set[tuple[int, int]](), list[nn.Module]()
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         convolution, (height, width) = cast(ProductConvolution, module), inputs[0].shape[2:]
-        if dtype == torch.bfloat16 and any(convolution.passes_by_amx(inputs[0])):
-            by_tiles[0] = True
-        elif winograd.is_usable(dtype) and convolution.fits_winograds(inputs[0], dtype):
+        if by_amx and any(convolution.passes_by_amx(inputs[0])):
+            of_amx.append(convolution)
+        elif by_winograd and convolution.fits_winograds(inputs[0], dtype):
             maps.add((height, width))
 
     hooks = [part.register_forward_pre_hook(look) for part in convolutions]
@@ -278,9 +282,9 @@ def prepare_convolutions(network: nn.Module, images: Tensor, precision: str) -> 
     finally:
         for hook in hooks:
             hook.remove()
-    if winograd.is_usable(dtype):
+    if by_winograd:
         winograd.prepare(dtype, maps)
-    if by_tiles[0]:
+    if of_amx:
         amx_products.prepare()
 
 
