@@ -1,4 +1,4 @@
-"""The process of one row of a benchmark, and rounds of several rows in turns: A B A B ...
+"""The process of one row of a benchmark, and rounds of several rows in turns: A B B A ...
 
 A process of its own gives each row its own memory to be measured; turns spread whatever else the machine does over
 all of them. What runs in the process answers through a `Channel` (`barlowctl/bench/channel.py`).
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from barlowctl.amounts import rate
+from barlowctl.bench.both_orders import in_order
 from barlowctl.bench.process_tree import TICK, cpu_seconds, memory_bytes
 from barlowctl.errors import UserError
 
@@ -159,7 +160,7 @@ def measure_in_turns(
     check: Callable[[Sequence[Measured]], None] = lambda ready: None,
     over: Callable[[], bool] = lambda: False,
 ) -> list[Measured]:
-    """A round of warm-up and `rounds` more, each of every row in turn.
+    """A round of warm-up and `rounds` more, each of every row in turn, in both orders by turns (`both_orders`).
 
     Args:
         check: called with those that are ready, before the first round; what it raises ends the measurement.
@@ -179,7 +180,7 @@ def measure_in_turns(
 
     try:
         for number in range(-1, rounds + 1):
-            for process in processes:
+            for process in in_order(processes, max(number, 1)):
                 if process.measured.failed is None:
                     try:
                         done = step(process, number)

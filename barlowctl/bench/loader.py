@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from barlowctl import processor
 from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured, measure_in_turns
+from barlowctl.bench.both_orders import ratios, with_range
 from barlowctl.bench.photographs import jpegs_and_packed
 from barlowctl.bench.room import temporary_folder
 from barlowctl.cores import usable_cores
@@ -60,7 +60,7 @@ def compare(
     names: Sequence[str] = (),
     count: int = 2048,
     images: int = 512,
-    rounds: int = 5,
+    rounds: int = 6,
     batch: int = 256,
     size: int = 224,
     workers: int = 2,
@@ -115,7 +115,7 @@ def compare(
 
 
 def summarize(rows: Sequence[Measured]) -> list[dict[str, Any]]:
-    """Medians over the rounds, with [least, most] beside them under the same name and `_range`.
+    """Middles over the rounds (`both_orders`), with [least, most] beside them under the same name and `_range`.
 
     Ratios are taken round by round against the `authors` row and are above 1 where a row is better; None where
     that row was not run. peak_mb: memory of the process and its workers, in 10^6 bytes.
@@ -125,14 +125,8 @@ def summarize(rows: Sequence[Measured]) -> list[dict[str, Any]]:
     for row in rows:
         cpu, wall = _ratios(reference, row) if reference else (None, None)
         summary: dict[str, Any] = {"name": row.name}
-        for key, values in (
-            ("images_per_second", row.rates),
-            ("cpu_ms_per_image", row.cpu_ms),
-            ("ratio_cpu", cpu),
-            ("ratio_wall", wall),
-        ):
-            summary[key] = None if values is None else round(statistics.median(values), 3)
-            summary[f"{key}_range"] = None if values is None else [round(min(values), 3), round(max(values), 3)]
+        summary |= with_range("images_per_second", row.rates, 3) | with_range("cpu_ms_per_image", row.cpu_ms, 3)
+        summary |= ratios("ratio_cpu", cpu, 3) | ratios("ratio_wall", wall, 3)
         summaries.append({**summary, "peak_mb": round(row.peak / 1e6), "n": len(row.rates)})
     return summaries
 

@@ -13,7 +13,6 @@ import math
 import os
 import platform
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from barlowctl.bench import both_orders
 from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured, measure_in_turns
 from barlowctl.bench.channel import serve_answers
 from barlowctl.bench.loss_contests import check_rows, contest_of
@@ -194,11 +194,9 @@ def _rows(n: int, d: int, measured: Sequence[Measured], rounds: int, method: str
                 "n": n,
                 "d": d,
                 "form": choose_form(n, d) if name == "ours" and "ours-gram" in contest_of(method).rows else None,
-                "ms": round(statistics.median(times), 2),
-                "ms_range": [round(min(times), 2), round(max(times), 2)],
+                **both_orders.with_range("ms", times, 2),
                 "peak_mb": round(peak, 1),
-                "ratio_time": round(statistics.median(ratios), 2),
-                "ratio_time_range": [round(min(ratios), 2), round(max(ratios), 2)],
+                **both_orders.ratios("ratio_time", ratios, 2),
                 "ratio_memory": round(authors_peak / peak, 2) if peak else None,
                 "value": row.warm_up["value"],
                 "rounds": rounds,

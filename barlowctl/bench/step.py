@@ -143,7 +143,7 @@ def compare(
     images: Path | None = None,
     count: int = 2048,
     workers: int = 1,
-    rounds: int = 5,
+    rounds: int = 6,
     steps: int = 10,
     warmup: int = 3,
     threads: int = 1,

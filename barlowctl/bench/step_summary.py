@@ -1,12 +1,12 @@
-"""Summaries of the step's rows: medians, ranges, ratios round by round, shares of the machine's peak."""
+"""Summaries of the step's rows: medians of both orders, ranges, ratios by rounds, shares of the machine's peak."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from barlowctl.bench.benchmark_process import Measured
+from barlowctl.bench.both_orders import middle, ratios, with_range
 from barlowctl.bench.step_ablation import ABLATION, nearest_measured
 from barlowctl.bench.step_settings import OURS, StepSettings
 
@@ -32,10 +32,11 @@ def summarize(
     peaks: dict[str, dict[str, float]],
     against: dict[str, str | None],
 ) -> list[dict[str, Any]]:
-    """Medians over the rounds, with [least, most] beside them under the same name and `_range`.
+    """Middles over the rounds (`both_orders`), with [least, most] beside them under the same name and `_range`.
 
     ratio: the row's time by ours, how many times faster ours is; in an ablation the time of the row before by the
-    row's, how many times faster the changed setting made it. Round by round, of CPU time on a CPU.
+    row's, how many times faster the changed setting made it. Round by round, of CPU time on a CPU;
+    `ratio_by_order` has the medians in either order of the rows.
     flops: of an image's training step.
     """
     by_name = {row.name: row for row in rows}
@@ -55,15 +56,15 @@ def summarize(
             "against": against[row.name],
             "loss": row.ready["loss"],
         }
-        summary |= _with_range("images_per_second", [answer["images"] / answer["seconds"] for answer in answers], 2)
-        summary |= _with_range("ms", [1e3 * answer["seconds"] / answer["steps"] for answer in answers], 3)
-        summary |= _with_range("cpu_seconds", [answer["cpu_seconds"] / answer["steps"] for answer in answers], 4)
-        summary |= _with_range("ratio", _ratios(row, other, on_cpu) if other else None, 3)
-        summary["model_tflops_per_second"] = round(flops * batch / statistics.median(costs) / 1e12, 4)
-        summary["peak_share"] = round(flops * batch / statistics.median(costs) / peak, 4) if peak else None
+        summary |= with_range("images_per_second", [answer["images"] / answer["seconds"] for answer in answers], 2)
+        summary |= with_range("ms", [1e3 * answer["seconds"] / answer["steps"] for answer in answers], 3)
+        summary |= with_range("cpu_seconds", [answer["cpu_seconds"] / answer["steps"] for answer in answers], 4)
+        summary |= ratios("ratio", _ratios(row, other, on_cpu) if other else None, 3)
+        summary["model_tflops_per_second"] = round(flops * batch / middle(costs) / 1e12, 4)
+        summary["peak_share"] = round(flops * batch / middle(costs) / peak, 4) if peak else None
         summary["peak_mb"] = round(max([*(answer["peak_bytes"] for answer in answers), row.peak]) / 1e6, 1)
         waits = [answer["waited"] / answer["seconds"] for answer in answers]
-        summary["data_wait"] = round(statistics.median(waits), 4) if of_row.loading is not None else None
+        summary["data_wait"] = round(middle(waits), 4) if of_row.loading is not None else None
         summary["notes"] = answers[-1]["notes"]
         summaries.append({**summary, "n": len(answers)})
     return summaries
@@ -76,18 +77,9 @@ def _ratios(row: Measured, other: Measured, on_cpu: bool) -> list[float]:
 
 
 def summarize_peak(row: Measured) -> dict[str, float]:
-    """Medians over the rounds, operations per second."""
+    """Middles over the rounds, operations per second."""
     return {
-        key: statistics.median(answer[key] for answer in row.answers)
+        key: middle([answer[key] for answer in row.answers])
         for key in ("product", "convolution", "best")
         if row.answers
-    }
-
-
-def _with_range(key: str, values: Sequence[float] | None, digits: int) -> dict[str, Any]:
-    if not values:
-        return {key: None, f"{key}_range": None}
-    return {
-        key: round(statistics.median(values), digits),
-        f"{key}_range": [round(min(values), digits), round(max(values), digits)],
     }

@@ -111,7 +111,7 @@ def rows(help: str, panel: str) -> Any:
 
 def rounds(panel: str) -> Any:
     """--rounds: how often the rows of a comparison take turns."""
-    words = "Rounds that count; one of warm-up comes first."
+    words = "Rounds that count; the order of the rows turns around after each. One of warm-up comes first."
     return typer.Option("--rounds", min=1, max=limits.STEPS, help=words, rich_help_panel=panel)
 
 

@@ -171,9 +171,10 @@ def test_ratios_are_taken_round_by_round() -> None:
     ours = Measured("ours", rates=[40.0, 40.0, 30.0], cpu_ms=[1.0, 1.0, 2.0], peak=1_000_000)
     first, second = module.summarize([theirs, ours])
     assert first["ratio_cpu_range"] == [1.0, 1.0]
-    assert (second["ratio_cpu"], second["ratio_cpu_range"]) == (4.0, [3.0, 8.0])
-    assert (second["ratio_wall"], second["ratio_wall_range"]) == (3.0, [2.0, 4.0])
-    assert (second["images_per_second"], second["cpu_ms_per_image"], second["peak_mb"]) == (40.0, 1.0, 1)
+    assert (second["ratio_cpu"], second["ratio_cpu_range"]) == (4.75, [3.0, 8.0])
+    assert second["ratio_cpu_by_order"] == [5.5, 4.0]  # rounds 1 and 3, and round 2
+    assert (second["ratio_wall"], second["ratio_wall_range"]) == (2.75, [2.0, 4.0])
+    assert (second["images_per_second"], second["cpu_ms_per_image"], second["peak_mb"]) == (37.5, 1.25, 1)
     assert module.summarize([ours])[0]["ratio_cpu"] is None
 
 

@@ -226,10 +226,11 @@ def test_ratios_are_of_cpu_time_round_by_round() -> None:
     first, second = step_summary.summarize(
         [ours, theirs], settings, flops=1e6, peaks=peaks, against=step_summary.against_of([ours, theirs], False)
     )
-    assert (second["ratio"], second["ratio_range"]) == (2.0, [1.5, 5.0])
-    assert (first["ratio"], first["cpu_seconds"], first["images_per_second"]) == (1.0, 1.0, 8.0)
+    assert (second["ratio"], second["ratio_range"]) == (2.625, [1.5, 5.0])
+    assert second["ratio_by_order"] == [3.25, 2.0]  # rounds 1 and 3, and round 2
+    assert (first["ratio"], first["cpu_seconds"], first["images_per_second"]) == (1.0, 0.875, 8.0)
     assert (first["ms"], first["peak_mb"], first["n"], first["data_wait"]) == (2000.0, 3.0, 3, None)
-    assert first["peak_share"] == 0.016  # 16 images of 1e6 in a CPU-second, of 1e9
+    assert first["peak_share"] == 0.0183  # 16 images of 1e6 in 0.875 CPU-seconds, of 1e9
 
 
 def test_a_row_of_the_ablation_is_compared_with_the_one_before_that_was_measured() -> None:

@@ -39,7 +39,7 @@ def loader(
             COMPARISON,
         ),
     ] = "",
-    rounds: Annotated[int, options.rounds(COMPARISON)] = 5,
+    rounds: Annotated[int, options.rounds(COMPARISON)] = 6,
     per_round: Annotated[
         int,
         typer.Option(
@@ -64,7 +64,8 @@ def loader(
     """Measure the two-view loader against the authors' pipeline and others, in turns on the same JPEGs.
 
     Every pipeline makes two views of each image with the paper's distortions, in its own process; the processes
-    take turns, so that whatever else the machine does is spread over all. Ratios are to the authors' pipeline
+    take turns in both orders, so that whatever else the machine does is spread over all; a median is the mean of both
+    orders'. Ratios are to the authors' pipeline
     (PIL, ImageFolder, DataLoader), round by round: above 1 is better. lightly and DALI are measured when installed.
     ours-simplejpeg decodes JPEGs as it is done without ffcv, which ours uses where it is installed;
     ours-geometric is what is left to the CPU when a GPU applies the photometric chain; ours-multi-crop makes six
@@ -94,7 +95,7 @@ def loader(
         f"{counted(jpegs['images'], 'JPEG')} of {jpegs['mean_pixels']:,} pixels and {jpegs['mean_bytes']:,} bytes, "
         f"two views of {size}; "
         f"{machine['processor']}, {counted(machine['cores'], 'core')}, load {machine['load_before']} before; "
-        "median (range)",
+        "median of both orders (range)",
         COLUMNS,
         [_cells(row) for row in result["rows"]],
     )

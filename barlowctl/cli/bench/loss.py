@@ -47,7 +47,7 @@ def loss(
             MEASURED,
         ),
     ] = "",
-    rounds: Annotated[int, options.rounds(MEASURED)] = 5,
+    rounds: Annotated[int, options.rounds(MEASURED)] = 6,
     device: options.Device = "cpu",
     threads: Annotated[int, options.threads("Threads for the mathematics on a CPU.")] = 1,
     json: options.Json = False,
@@ -57,7 +57,8 @@ def loss(
 
     Every implementation has its own process per size. Times are of the CPU, so that other work on the machine
     matters less; peak memory is what a pass adds to its inputs. Ratios are to the authors' formulation, round
-    by round: above 1 is better. lightly and solo-learn are measured when installed. Before anything is timed each one's
+    by round: above 1 is better; a median is the mean of those of
+    both orders of the turns. lightly and solo-learn are measured when installed. Before anything is timed each one's
     value is compared with the authors' formulation's in float64, and one that differs is left out with both. Of
     barlow-twins the second table is what one of W ranks receives per step for the loss.
     """
@@ -85,7 +86,7 @@ def loss(
     whose = "" if method == DEFAULT else f" of {contest.title}"
     console.table(
         f"Loss{whose}, forward and backward, on {machine['device']}: torch {machine['torch']}, {threads} thread(s), "
-        f"n = {rounds}, medians, load {machine['load_before']} before",
+        f"n = {rounds}, medians of both orders, load {machine['load_before']} before",
         tuple(contest.across if column == "D" else column for column in COLUMNS),
         [_cells(row) for row in result["rows"]],
     )

@@ -52,7 +52,7 @@ def step(
         bool,
         typer.Option("--loading", help="Each with its own loader; else pixels lie ready.", rich_help_panel=COMPARISON),
     ] = False,
-    rounds: Annotated[int, options.rounds(COMPARISON)] = 5,
+    rounds: Annotated[int, options.rounds(COMPARISON)] = 6,
     steps: Annotated[int, options.steps("Steps of a round that count.", COMPARISON)] = 10,
     warmup: Annotated[int, options.warmup("Steps before them in every round.", COMPARISON)] = 3,
     minutes: Annotated[
@@ -84,7 +84,8 @@ def step(
     Of methods beside Barlow Twins ours stands beside lightly's documented step.
     Ours is the whole engine: normalisation, gradient, checks, optimizer. Ratios say how many times faster ours
     is; with --ladder, how many times faster the setting made the row that it changes. They are taken round by round, of
-    CPU time on a CPU. What a training step is of the machine's peak: three forward passes' operations against a matrix
+    CPU time on a CPU, and what is reported is the mean of both orders' medians: a machine may favour a place in the
+    turns. What a training step is of the machine's peak: three forward passes' operations against a matrix
     product and a convolution timed between the rounds.
     """
     console = Console(json=json, quiet=quiet)
@@ -150,7 +151,7 @@ def _show(console: Console, result: dict[str, Any]) -> None:
         f"{loading}; "
         f"{machine['device'] if machine['device'] != 'cpu' else machine['processor']}, {machine['threads']} thread(s), "
         f"torch {machine['torch']}, load {machine['load_before']} before; "
-        f"{measured['model_gflops_per_image']:,.2f} GFLOP an image; median (range)",
+        f"{measured['model_gflops_per_image']:,.2f} GFLOP an image; median of both orders (range)",
         COLUMNS,
         [_cells(row) for row in result.get("rows") or result["ladder"]],
     )
