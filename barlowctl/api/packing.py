@@ -31,6 +31,7 @@ from barlowctl.data.sources.items import Items
 from barlowctl.data.sources.picture import Source
 from barlowctl.data.sources.read_options import ReadOptions
 from barlowctl.data.sources.sample import conversion_of
+from barlowctl.data.sources.tables import plain
 from barlowctl.errors import UserError
 from barlowctl.output_paths import check_file
 from barlowctl.recipe.schema import Recipe
@@ -135,6 +136,7 @@ def stand_in(images: Any, recipe: Recipe) -> str:
     Raises:
         UserError: no images, or several processes, each of which would pack them.
     """
+    images = plain(images)
     if not hasattr(images, "__getitem__") and isinstance(images, Iterable) and not hasattr(images, "dataset"):
         images = list(images)
     if isinstance(images, list | tuple) and all(isinstance(image, str | PathLike) for image in images):
@@ -162,6 +164,7 @@ def stand_in(images: Any, recipe: Recipe) -> str:
 
 def _given(images: Any, out: str, split: str | None, choices: Choices) -> InMemory:
     """Images in memory, by split. The classes of a split that is packed alone are those of its training split."""
+    images = plain(images)
     if isinstance(images, Mapping):
         if split is not None:
             raise UserError(f"split is {split!r}, and the images are a dictionary, which says it", next="without split")

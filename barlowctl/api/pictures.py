@@ -16,10 +16,15 @@ from PIL import Image
 from barlowctl.assemble.data import ImageSet, open_images
 from barlowctl.data import home
 from barlowctl.data.images.conversion import Choices
+from barlowctl.data.sources.file_kind import BY_ENDING
+from barlowctl.data.sources.file_kind import kind_of as kind_of_file
 from barlowctl.data.sources.in_memory import InMemory
+from barlowctl.data.sources.tables import plain
 from barlowctl.errors import UserError, kind_of
 from barlowctl.files import atomic_write
 
+LISTS = (".csv", ".tsv", ".txt", ".lst", ".json", ".jsonl")
+"""What lists of paths are called."""
 TRAINED_ON = "a folder, a packed file or data set by name; a list of paths of image files"
 
 
@@ -27,7 +32,7 @@ def open_pictures(images: Any, split: str, choices: Choices) -> ImageSet:
     """Images to be measured.
 
     Args:
-        images: a folder, a packed file or data set by name, an image file, or what `items.IMAGES` says; a single image
+        images: a folder, a packed file or data set by name, an image file, or what `listed.IMAGES` says; a single image
             is taken as one of one.
         split: of a data set, and of a dictionary by split. choices: how files become 8-bit pixels.
 
@@ -36,12 +41,22 @@ def open_pictures(images: Any, split: str, choices: Choices) -> ImageSet:
     """
     if isinstance(images, str | os.PathLike):
         path = Path(images).expanduser()
-        if not path.is_file() or path.suffix == ".beton":
+        if not path.is_file() or _holds_several(path):
             return open_images(os.fspath(images), split, choices)
         images = [images]
+    images = plain(images)
     if isinstance(images, Image.Image) or (isinstance(images, np.ndarray | torch.Tensor) and images.ndim < 4):
         images = [images]
     return open_images(in_memory(images, choices), split if isinstance(images, Mapping) else "train", choices)
+
+
+def _holds_several(path: Path) -> bool:
+    """Whether a file is an archive, a table or a list, which is packed first, and no image."""
+    if path.suffix.lower() in (*BY_ENDING, *LISTS):
+        return True
+    with suppress(OSError):
+        return kind_of_file(path) not in ("image", "numpy array", "text", "other")
+    return False
 
 
 def named_or_in_memory(data: Any, choices: Choices) -> str | InMemory | None:

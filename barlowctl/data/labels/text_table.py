@@ -140,7 +140,7 @@ def _table(path: Path, lines: list[int], cells: list[list[str]]) -> Table:
     column = column_of_images(cells) if unnamed or not set(lowered) & set(FILE_NAMES) else None
     if column is not None:
         records = [dict(zip(header, row, strict=True)) for row in cells[1:]]
-        table = _records(path, lines[1:], records, header, file=header[column])
+        table = table_of(path, lines[1:], records, header, file=header[column])
         table.notes.insert(0, f"{path.name}: column '{written(header[column])}' is taken for the paths")
         return table
     if unnamed:
@@ -161,7 +161,7 @@ def _table(path: Path, lines: list[int], cells: list[list[str]]) -> Table:
         files, words = ([row[1 if swapped else 0] for row in cells], [row[0 if swapped else -1] for row in cells])
         return Table(files, lines, labels=words if len(header) == 2 else None, label="the label")
     records = [dict(zip(header, row, strict=True)) for row in cells[1:]]
-    return _records(path, lines[1:], records, header)
+    return table_of(path, lines[1:], records, header)
 
 
 def _nameless(path: Path, lines: list[int], cells: Sequence[Sequence[str]]) -> Table:
@@ -202,7 +202,7 @@ def _json(path: Path, rows: Sequence[tuple[int, str]]) -> Table:
     if wrong is not None:
         raise UserError(f"{path}, line {lines[wrong]}: no JSON object", allowed="one JSON object a line", next=MEND)
     names = list(dict.fromkeys(str(key) for entry in entries for key in entry))
-    return _records(path, lines, entries, names)
+    return table_of(path, lines, entries, names)
 
 
 def _json_object(rows: Sequence[tuple[int, str]]) -> dict[str, Any] | None:
@@ -233,7 +233,7 @@ def _mapping(path: Path, line: int, whole: dict[str, Any]) -> Table:
     )
 
 
-def _records(
+def table_of(
     path: Path, lines: list[int], records: Sequence[dict[str, Any]], names: Sequence[str], *, file: str | None = None
 ) -> Table:
     """Rows below names of columns. `file`: the column of paths, where its name is none that we know."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from barlowctl.data.sources.items import IMAGES, Items, title_of
+from barlowctl.data.sources.items import Items, title_of
+from barlowctl.data.sources.listed import IMAGES
+from barlowctl.data.sources.tables import plain
 from barlowctl.data.tree.splits import SAME_SPLIT, SPLITS, split_folders
 from barlowctl.errors import UserError
 
@@ -14,15 +16,16 @@ class InMemory:
     """Images by split, each read over when it is first asked for.
 
     Args:
-        images: see `items.IMAGES`; without splits they are the training split.
+        images: see `listed.IMAGES`; without splits they are the training split.
         ranged: see `Items`. classes: of the training split, where that is not among them.
 
     Raises:
-        UserError: a dictionary whose keys are no splits.
+        UserError: a dictionary whose keys are no splits, or a table whose columns cannot be read.
     """
 
     def __init__(self, images: Any, *, ranged: bool = False, classes: Sequence[str] = ()) -> None:
         self._ranged, self._classes, self._opened = ranged, classes, dict[str, Items]()
+        images = plain(images)
         self.images = _by_split(images) if isinstance(images, Mapping) else {"train": images}
         self.title = title_of(next(iter(self.images.values())))
 

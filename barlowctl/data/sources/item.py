@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,10 @@ from PIL import Image, ImageOps
 from barlowctl.channels import MOST_CHANNELS
 from barlowctl.data.images.array_axes import without_a_single_band
 from barlowctl.data.images.unreadable import Unreadable
+from barlowctl.data.labels.columns import ends_as_image
 from barlowctl.data.labels.numbering import label_name
+from barlowctl.data.labels.text_table import FILE_NAMES
+from barlowctl.data.sources.tables import records_of
 from barlowctl.data.tree.regular import read_regular
 from barlowctl.errors import UserError, kind_of
 
@@ -44,17 +47,45 @@ def parted(item: Any) -> Item:
     Raises:
         Unreadable: a dictionary without an image.
     """
+    rows = records_of(item)  # as Hugging Face gives an item in the format of pandas
+    item = rows[0] if rows is not None and len(rows) == 1 else item
     if isinstance(item, Mapping) and not _is_file(item):
         keys = {str(key).lower(): key for key in reversed(list(item))}
-        image = next((keys[name] for name in _IMAGES if name in keys), None)
-        if image is None:
-            raise Unreadable(f"its keys are {', '.join(map(str, item))}, and none is called image")
+        image = next((keys[name] for name in _IMAGES if name in keys), None) or _image_in(item, keys)
         label = label_name([name for name in keys if keys[name] != image])
         return Item(item[image], None if label is None else _label(item[keys[label]]))
     if isinstance(item, tuple | list) and len(item):
         name = item[2] if len(item) == 3 and isinstance(item[2], str) else ""
         return Item(item[0], _label(item[1]) if len(item) > 1 else None, name)
     return Item(item)
+
+
+def _image_in(item: Mapping[Any, Any], keys: Mapping[str, Any]) -> Any:
+    """The key of the image where none is called so: that of a path, or the only one with an image.
+
+    Raises:
+        Unreadable: no image, or several.
+    """
+    paths = [keys[name] for name in FILE_NAMES if name in keys and _is_path(item[keys[name]])]
+    images = [key for key, value in item.items() if _is_image(value)]
+    if paths or len(images) == 1:
+        return (paths or images)[0]
+    several = ": several images" if images else ""
+    raise Unreadable(
+        f"its keys are {', '.join(map(str, item))}, and none is called image{several}; "
+        "give the images by themselves, or rename the key (dataset.rename_column('NAME', 'image'))"
+    )
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, os.PathLike) or (isinstance(value, str) and ends_as_image(value))
+
+
+def _is_image(value: Any) -> bool:
+    """Whether a value is an image, whatever it is called; a file by its name alone may be anything."""
+    if isinstance(value, Mapping):
+        return _is_file(value)
+    return isinstance(value, Image.Image) or len(getattr(value, "shape", ())) >= 2
 
 
 def file_of(image: Any) -> Path | None:
@@ -84,6 +115,8 @@ def stored(image: Any, name: str) -> bytes | np.ndarray:
     if isinstance(image, Image.Image):
         return _of_pillow(image)
     if isinstance(image, tuple | list):
+        if _is_of_numbers(image):  # as Hugging Face gives an array where no format is set
+            return _pixels(np.asarray(image), channels_first=False)
         raise UserError(
             f"{name} is {kind_of(image)} of {len(image)}: views of an image, or no image",
             allowed=AS_THEY_ARE,
@@ -104,6 +137,15 @@ def is_tensor(value: Any) -> bool:
 def _is_file(item: Mapping[Any, Any]) -> bool:
     """Whether it is an encoded image as Hugging Face has it."""
     return "bytes" in item and set(item) <= {"bytes", "path"}
+
+
+def _is_of_numbers(rows: Sequence[Any]) -> bool:
+    """Whether lists in lists are rows of numbers."""
+    first: Any = rows[0] if rows else None
+    inner = first[0] if isinstance(first, tuple | list) and first else None
+    while isinstance(inner, tuple | list) and inner:
+        inner = inner[0]
+    return isinstance(inner, int | float)
 
 
 def _of_pillow(image: Image.Image) -> bytes | np.ndarray:

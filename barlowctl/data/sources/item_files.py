@@ -56,7 +56,7 @@ def class_names_of(dataset: Any) -> list[str]:
     Raises:
         UserError: data sets of different classes, one behind the other.
     """
-    if _is(dataset, "torch.utils.data", "Subset"):
+    if _is(dataset, "torch.utils.data", "Subset") or _is(dataset, "lightly.data", "LightlyDataset"):
         return class_names_of(dataset.dataset)
     if _is(dataset, "torch.utils.data", "ConcatDataset"):
         names = [class_names_of(part) for part in dataset.datasets]

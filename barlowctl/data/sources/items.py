@@ -6,17 +6,15 @@ random transform changes are refused, and a run that is begun on them can be rep
 
 from __future__ import annotations
 
-import os
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from barlowctl.amounts import counted
 from barlowctl.data.images.unreadable import Unreadable, reason_of
@@ -32,15 +30,13 @@ from barlowctl.data.sources.item import (
     stored,
 )
 from barlowctl.data.sources.item_files import Files, class_names_of, files_of, innermost, refuse_streams
+from barlowctl.data.sources.listed import IMAGES, with_labels
 from barlowctl.data.sources.picture import Picture, Source
-from barlowctl.errors import UserError, kind_of, one_line
+from barlowctl.data.sources.tables import Rows
+from barlowctl.errors import UserError, one_line
 
 REPEATED = 8
 """Items, spread evenly, that are read a second time at once, to see a random transform before anything is made."""
-IMAGES = (
-    "a torch or torchvision data set; a list of images; an array (N, H, W) or (N, H, W, C), or a tensor (N, C, H, W); "
-    "a tuple of these and their labels; a dictionary of them by split, {'train': ..., 'test': ...}"
-)
 
 
 @dataclass
@@ -74,8 +70,8 @@ class Items(Source):
         ranged: bool = False,
     ) -> None:  # fmt: skip
         refuse_streams(images)
-        self._images, labels = _with_labels(images)
-        self._own = not isinstance(self._images, list | np.ndarray)  # code of somebody's: one thread at a time
+        self._images, labels = with_labels(images)
+        self._own = not isinstance(self._images, list | np.ndarray | Rows)  # code of somebody's: one thread at a time
         self._lock, self._ranged = threading.Lock(), ranged
         dataset = innermost(self._images)
         self._whole = dataset is self._images
@@ -89,6 +85,8 @@ class Items(Source):
         self._survey = _Survey([], [], np.full((len(self._images), 2), -1, np.int64))
         self._look_over(self.files_below)
         self._number(self._survey.labels if labels is None else labels, classes)
+        for note in self._images.notes if isinstance(self._images, Rows) else ():
+            self.scan_report.note(note)
         if self._own:
             self._read_again()
 
@@ -231,50 +229,9 @@ def _as_unreadable() -> Iterator[None]:
 def title_of(images: Any) -> str:
     """What to call images: by the class of a data set, else `images`."""
     inner = innermost(images)
+    if isinstance(inner, Rows):
+        return inner.title
     return "images" if isinstance(inner, list | tuple | np.ndarray) or is_tensor(inner) else type(inner).__name__
-
-
-def _with_labels(images: Any) -> tuple[Any, Sequence[Any] | None]:
-    """What has images by their number, and their labels where these stand beside them: `(images, labels)`.
-
-    Raises:
-        UserError: no images.
-    """
-    if isinstance(images, tuple) and len(images) == 2 and _are_labels(images[1]):
-        labels = images[1]
-        values = np.asarray(labels.cpu() if is_tensor(labels) else labels)
-        return _sequence(images[0]), list(labels) if isinstance(labels, list | tuple) else list(values.ravel().tolist())
-    return _sequence(images), None
-
-
-def _are_labels(values: Any) -> bool:
-    """Whether they are the labels of images beside them: a column of numbers or words."""
-    if isinstance(values, list | tuple):
-        return len(values) != 0 and all(isinstance(value, str | int | float | np.generic | None) for value in values)
-    shape: Any = getattr(values, "shape", ())
-    return bool(shape) and int(np.prod(shape)) == shape[0]
-
-
-def _sequence(images: Any) -> Any:
-    """Images by their number: a list, an array, or what has __len__ and __getitem__.
-
-    Raises:
-        UserError: it is none.
-    """
-    if is_tensor(images) or isinstance(images, np.ndarray):
-        if images.ndim not in (3, 4):
-            raise UserError(f"{kind_of(images)} of shape {tuple(images.shape)} is no images", allowed=IMAGES)
-        return list(images) if is_tensor(images) else images
-    if isinstance(images, list | tuple):
-        return list(images)
-    if not isinstance(images, str | os.PathLike | bytes | Image.Image | Mapping):
-        if hasattr(type(images), "__getitem__") and hasattr(type(images), "__len__"):
-            return images
-        if isinstance(images, Iterable):
-            return list(images)
-    has_items, has_length = (hasattr(type(images), name) for name in ("__getitem__", "__len__"))
-    lacking = ", which has no __len__" if has_items and not has_length else ""
-    raise UserError(f"images are {kind_of(images)}{lacking}", allowed=IMAGES)
 
 
 def _extent(data: bytes | np.ndarray) -> tuple[int, int]:
