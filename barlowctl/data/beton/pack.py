@@ -23,6 +23,7 @@ from barlowctl.data.images.brightness import describe_looks
 from barlowctl.data.images.conversion import Conversion
 from barlowctl.data.images.unreadable import Unreadable, UnreadableImage, reason_of
 from barlowctl.data.names import written
+from barlowctl.data.sources.lacking import Lacking
 from barlowctl.data.sources.picture import Source
 from barlowctl.data.sources.sample import conversion_of
 from barlowctl.errors import UserError, instead
@@ -49,7 +50,7 @@ class PackReport:
     gave pixels; those pixels were stored anew.    channels: 1 when no image has colour,
     else 3; or of bands.    passed_over: kind -> count and examples of what lies there and was not taken for an image.
     notes: choices that were made.    looks: "nearly black", "nearly white", "flat" -> names.
-    setting: `KEY=VALUE` that the first unreadable image with one lacks.
+    setting: `KEY=VALUE` that unreadable images lack, of each key what the first lacks, with spaces.
     """
 
     path: str
@@ -166,7 +167,8 @@ def _write_all(
 ) -> bool:
     """Append every readable image; whether any has colour. stop_at: the first unreadable, the first damaged one."""
     colour, changed, bands = False, Counter[str](), BandCounts()
-    for name, label, stored in _encoded(source, workers, how):
+    lacking = Lacking(source, how["conversion"])
+    for index, (name, label, stored) in enumerate(_encoded(source, workers, how)):
         if progress is not None:
             progress(1)
         try:
@@ -174,11 +176,11 @@ def _write_all(
                 raise stored
             _append(writer, stored, label, name)
         except Unreadable as error:
+            settings = lacking.of(error, index)
             if stop_at[0]:
-                advice = flag_of(error.setting) or "--on-unreadable skip"
-                raise UnreadableImage(source.path, name, str(error), next=advice) from error
+                next = flag_of(settings) or "--on-unreadable skip"
+                raise UnreadableImage(source.path, name, str(error), next=next) from error
             report.unreadable.append((name, str(error)))
-            report.setting = report.setting or error.setting
             continue
         if stop_at[1] and stored.damaged:
             raise UserError(
@@ -200,7 +202,7 @@ def _write_all(
         if stored.looks:
             report.looks.setdefault(stored.looks, []).append(name)
         report.samples = writer.count
-    report.changed = dict(sorted(changed.items()))
+    report.changed, report.setting = dict(sorted(changed.items())), lacking.settings
     report.notes += bands.lines(how["conversion"].choices.bands)
     return colour
 
@@ -243,11 +245,9 @@ def _encoded(source: Source, workers: int, how: dict[str, Any]) -> Iterator[tupl
 
 
 def flag_of(setting: str) -> str:
-    """`range=0:4095` as a flag of `data pack`."""
-    key, _, value = setting.partition("=")
-    if not setting:
-        return ""
-    return f"--range {value}" if key == "range" else f"--bands {value.strip('[]')}"
+    """`bands=[4,3,2] range=0:4095` as flags of `data pack`."""
+    keys = [part.partition("=") for part in setting.split()]
+    return " ".join(f"--{key} {value.strip('[]') if key == 'bands' else value}" for key, _, value in keys)
 
 
 def _notes(source: Source, report: PackReport) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from barlowctl.data.beton.encode import encode
 from barlowctl.data.images.unreadable import Unreadable, reason_of
 from barlowctl.data.names import written
+from barlowctl.data.sources.lacking import Lacking
 from barlowctl.data.sources.picture import Source
 from barlowctl.data.sources.sample import LENGTH, conversion_of, positions
 
@@ -23,7 +24,7 @@ class Survey:
     class_sizes: images of each class.    labelled: images with a label.
     looked_at: images that were read.    widths, heights: the least and the most of those.    colour: whether any has.
     pixels: on average.    as_they_are: JPEGs whose bytes would be stored.    unreadable: (name, reason).
-    setting: `KEY=VALUE` that the first unreadable image with one lacks.
+    setting: `KEY=VALUE` that unreadable images lack, of each key what the first lacks, with spaces.
     notes: what was chosen for more than 8 bits, transparency and bands.
     """
 
@@ -46,6 +47,7 @@ def survey(source: Source, seconds: float = SECONDS) -> Survey:
     labelled = sum(count for label, count in sizes.items() if label >= 0)
     met = Survey([sizes[label] for label in range(len(source.class_names))], labelled)
     conversion, sides = conversion_of(source), list[tuple[int, int]]()
+    lacking = Lacking(source, conversion)
     chosen, until = positions(len(source)), time.monotonic() + seconds
     for index in (index for first in range(LENGTH) for index in chosen[first::LENGTH]):
         if time.monotonic() > until and sides:
@@ -56,12 +58,12 @@ def survey(source: Source, seconds: float = SECONDS) -> Survey:
         except (OSError, Unreadable) as error:
             reason = str(error) if isinstance(error, Unreadable) else reason_of(error)
             met.unreadable.append((written(source.describe(index)[0]), reason))
-            met.setting = met.setting or (error.setting if isinstance(error, Unreadable) else "")
+            lacking.of(error, index)
             continue
         sides.append((stored.width, stored.height))
         met.colour = met.colour or not stored.grey
         met.as_they_are += not stored.changed
-    met.notes = list(conversion.notes())
+    met.setting, met.notes = lacking.settings, list(conversion.notes())
     if sides:
         widths, heights = [width for width, _ in sides], [height for _, height in sides]
         met.widths, met.heights = (min(widths), max(widths)), (min(heights), max(heights))

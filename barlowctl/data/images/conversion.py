@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -76,13 +76,20 @@ def _no_bands(text: str) -> UserError:
 
 @dataclass
 class Conversion:
-    """The choices, and the ranges that they come to for one data set. Without a sample: of one image alone."""
+    """The choices, and the ranges that they come to for one data set. Without a sample: of one image alone.
+
+    again: the conversion of the same data set for other choices; None: not known, as in another process.
+    """
 
     choices: Choices = field(default_factory=Choices)
     ranges: Ranges = field(default_factory=Ranges)
+    again: Callable[[Choices], Conversion] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.background = transparency.parse(self.choices.background)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "again": None}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values: the choices, and kind -> [black, white], or a list of them, one for each band."""

@@ -20,7 +20,8 @@ PROBLEMS_NAMED = 10
 class Unreadable(Exception):
     """An image that cannot be read; the text says why.
 
-    setting: `KEY=VALUE` of a recipe's section `data`, and a flag of `data pack`, with which it could be read.
+    setting: `KEY=VALUE` of a recipe's section `data`, and a flag of `data pack`, without which it is not read. Another
+        may be missing then: see `data.sources.lacking`.
     """
 
     def __init__(self, text: str, *, setting: str = "") -> None:
@@ -42,7 +43,7 @@ class Problem:
 
 
 class UnreadableImage(UserError):
-    """One image of a source stops what was asked for. setting: see `Unreadable`.
+    """One image of a source stops what was asked for. setting: flags, one or several, with which it could be read.
 
     Args:
         path: of the source. name: of the image in it. reason: why it cannot be read.
@@ -55,11 +56,11 @@ class UnreadableImage(UserError):
         self.setting = ""
 
     @classmethod
-    def of(cls, path: Path, name: str, error: Unreadable | OSError) -> UnreadableImage:
-        """From what was raised where it was read; the next command sets what was missing."""
+    def of(cls, path: Path, name: str, error: Unreadable | OSError, settings: str = "") -> UnreadableImage:
+        """From what was raised where it was read; the next command sets what was missing, `settings` with spaces."""
         image = cls(path, name, reason_of(error))
-        if isinstance(error, Unreadable) and error.setting:
-            image.setting = image.next = f"--set data.{error.setting}"
+        if settings:
+            image.setting = image.next = " ".join(f"--set data.{setting}" for setting in settings.split())
         return image
 
     def __reduce__(self) -> Any:  # it comes out of worker processes

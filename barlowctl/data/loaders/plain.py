@@ -28,6 +28,7 @@ from barlowctl.data.loaders.plan import EpochPlan, Sharing
 from barlowctl.data.names import packed_as, written
 from barlowctl.data.sources.fingerprint import Extents, Fingerprint, digest, first_bytes, look_over
 from barlowctl.data.sources.image_list import ImageList, note
+from barlowctl.data.sources.lacking import Lacking
 from barlowctl.data.sources.picture import Picked, Source
 from barlowctl.data.sources.sample import conversion_of, how_they_look
 from barlowctl.data.views import draws
@@ -60,8 +61,8 @@ class Pictures:
     def __init__(self, source: Source, conversion: Conversion | None = None) -> None:
         self._source = source
         self.conversion = conversion or conversion_of(source)
-        self.path, self.in_memory = source.path, source.in_memory
-        self.scan_report = source.scan_report
+        self._lacking = Lacking(source, self.conversion)
+        self.path, self.in_memory, self.scan_report = source.path, source.in_memory, source.scan_report
         if source.in_chunks > 1:
             command = shell.line("barlowctl", "data", "pack", source.path, packed_as(source.path))
             self.scan_report.note(
@@ -115,7 +116,7 @@ class Pictures:
             pixels = decode(data, self.conversion).pixels  # type: ignore[arg-type]
             return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
         except (OSError, Unreadable) as error:
-            raise UnreadableImage.of(self.path, self.name_of(index), error) from error
+            raise UnreadableImage.of(self.path, self.name_of(index), error, self._lacking.of(error, index)) from error
 
     def look(self) -> None:
         """Look at some of the images, and note in the report what range their values have and whether they show

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from barlowctl.data.images import formats, png, tiff
 from barlowctl.data.images.band_counts import BandCounts
@@ -37,7 +38,7 @@ def conversion_of(
     def sample() -> Iterator[Deep]:
         return deep_values(_training(source, training), choices)
 
-    return Conversion(choices, Ranges(choices.range, sample))
+    return Conversion(choices, Ranges(choices.range, sample), partial(conversion_of, source, training=training))
 
 
 def _training(source: Source, training: Callable[[], Source] | None) -> Source:

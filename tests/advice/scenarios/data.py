@@ -174,6 +174,21 @@ def deep(patch: Patch) -> None:
         tifffile.imwrite(Path(folder) / "a.tif", values, photometric="minisblack", planarconfig="contig")
 
 
+def deep_bands(patch: Patch) -> None:
+    """A tile of four bands whose black and white are not said."""
+    import tifffile
+
+    ramp = np.linspace(-1000, 2000, 1200).reshape(30, 40).astype(np.int16)
+    Path("cubes").mkdir()
+    tifffile.imwrite("cubes/a.tif", np.dstack([ramp] * 4), photometric="minisblack", planarconfig="contig")
+
+
+def deep_bands_and_others(patch: Patch) -> None:
+    """Such a tile beside a picture of 8 bits."""
+    deep_bands(patch)
+    shutil.copy("one folder/0.png", "cubes/b.png")
+
+
 def deep_and_others(patch: Patch) -> None:
     """A scan whose black and white are not said, among pictures of 8 bits."""
     deep(patch)
@@ -311,6 +326,12 @@ SCENARIOS = {
     "range not said, of one": Scenario([*PACK, "scans", "./new.beton", "--on-unreadable", "fail"], deep),
     "bands not said": Scenario([*PACK, "bands", "./new.beton"], deep),
     "bands not said, of one": Scenario([*PACK, "bands", "./new.beton", "--on-unreadable", "fail"], deep),
+    "bands and range not said": Scenario([*PACK, "cubes", "./new.beton"], deep_bands),
+    "bands and range not said of some": Scenario([*PACK, "cubes", "./new.beton"], deep_bands_and_others, code=0),
+    "bands and range not said, looked at": Scenario(["data", "info", "cubes"], deep_bands_and_others, code=0),
+    "bands and range not said, of one": Scenario(
+        [*PACK, "cubes", "./new.beton", "--on-unreadable", "fail"], deep_bands
+    ),
     "ranges of other bands": Scenario(
         [*PACK, "bands", "./new.beton", "--bands", "1-4", "--range", "0:9/0:9"], of_bands
     ),

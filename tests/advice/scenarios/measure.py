@@ -15,7 +15,7 @@ from barlowctl.bench import photographs
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.errors import RunDiverged
 from tests.advice.scenario import Scenario
-from tests.advice.scenarios.data import changed, deep, packed_jpegs
+from tests.advice.scenarios.data import changed, deep, deep_bands_and_others, packed_jpegs
 from tests.advice.scenarios.training import failing
 
 Patch = pytest.MonkeyPatch
@@ -129,6 +129,9 @@ SCENARIOS = {
         ["embed", "test_resnet", "scans", "--out", "f.npz", *SMALL],
         deep_beside_others,
         slow=True,
+    ),
+    "bands and range not said, to embed": Scenario(
+        ["embed", "test_resnet", "cubes", "--out", "f.npz", *SMALL], deep_bands_and_others, slow=True
     ),
     "damaged packed file": Scenario(
         ["embed", "test_resnet", "photos.beton", "--out", "f.npz", *SMALL], changed("an image"), then="cannot be read"
