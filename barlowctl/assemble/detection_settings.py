@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from barlowctl.detect.settings import ModelSettings
 from barlowctl.errors import UserError
 from barlowctl.recipe.detection import DETECTION_PROTOCOLS, DetectionProtocol, changed
-from barlowctl.recipe.overrides import allowed_instead, read, refused, typed
+from barlowctl.recipe.overrides import Wrong, allowed_instead, left_out, not_allowed, read, refused, typed
 
 MODEL_KEYS = tuple(field.name for field in fields(ModelSettings) if field.name != "recompute")
 PROTOCOL_KEYS = tuple(name for name in DetectionProtocol.model_fields if name != "name")
@@ -69,30 +69,40 @@ def detection_settings(
         iterations, batch_size: see `recipe.detection.changed`. overrides: `key=value` on the protocol or the model.
 
     Raises:
-        UserError: an unknown key, or a value that is not allowed.
+        UserError: unknown keys and values that are not allowed, all of them.
     """
     named = {"iterations": iterations, "batch_size": batch_size}
     values = {key: value for key, value in named.items() if value is not None}
-    values |= read(overrides, [*PROTOCOL_KEYS, *MODEL_KEYS], what="detection")
+    overridden, wrong = read(overrides, [*PROTOCOL_KEYS, *MODEL_KEYS], what="detection")
+    values |= overridden
     of_model = {key: value for key, value in values.items() if key in MODEL_KEYS}
     of_protocol = {key: value for key, value in values.items() if key not in MODEL_KEYS}
+    protocol, model = DETECTION_PROTOCOLS[task], ModelSettings()
     try:
-        protocol = changed(DETECTION_PROTOCOLS[task], of_protocol)
+        protocol = changed(protocol, of_protocol)
+    except ValidationError as error:
+        wrong += _wrong(error, values, overrides)
+    try:
         model = TypeAdapter(ModelSettings).validate_python({"recompute": recompute, **of_model})
     except ValidationError as error:
-        raise _refused(error, values, overrides) from None
+        wrong += _wrong(error, values, overrides)
+    if wrong:
+        raise refused(wrong)
     return DetectionSettings(protocol, model, head, micro_batch)
 
 
-def _refused(error: ValidationError, values: Mapping[str, Any], overrides: Sequence[str]) -> UserError:
-    """A value that is not allowed, under the name that it was given by."""
-    location = error.errors()[0]["loc"]
-    key = str(location[0]) if location else "warmup_iterations"
-    text, allowed = typed(key, overrides), allowed_instead(error, _schema())
-    if text is not None:
-        return refused(text, allowed)
-    flag = {"iterations": "--iterations", "batch_size": "--batch"}[key]
-    return UserError(f"{flag} is {values[key]}", allowed=allowed, next=f"without {flag}")
+def _wrong(error: ValidationError, values: Mapping[str, Any], overrides: Sequence[str]) -> list[Wrong]:
+    """Values that are not allowed, under the names that they were given by."""
+    wrong = not_allowed(error, overrides, _schema())
+    for problem in error.errors():
+        key = str(problem["loc"][0]) if problem["loc"] else "warmup_iterations"
+        allowed = allowed_instead(problem, _schema())
+        if (text := typed(key, overrides)) is None:
+            flag = {"iterations": "--iterations", "batch_size": "--batch"}[key]
+            wrong.append(Wrong(f"{flag} is {values[key]}", allowed, (flag,)))
+        elif not problem["loc"]:  # how values fit together
+            wrong.append(Wrong(f"--set {text}", allowed, left_out(text)))
+    return wrong
 
 
 def _schema() -> Mapping[str, Any]:

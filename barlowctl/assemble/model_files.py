@@ -16,7 +16,7 @@ from barlowctl import shell
 from barlowctl.amounts import counted
 from barlowctl.assemble.matching import Match, match
 from barlowctl.assemble.misfit import described, differences, listed, recognised, reshaped
-from barlowctl.assemble.showing import NORMALIZED_BY, key_of, prepared_otherwise, without
+from barlowctl.assemble.showing import NORMALIZED_BY, key_of, prepared_otherwise
 from barlowctl.assemble.weights import Network, Weights, read_weights
 from barlowctl.errors import UserError
 from barlowctl.exports import ExportedModel, read_export, read_official
@@ -26,6 +26,7 @@ from barlowctl.model import Preprocessing, build_backbone, built_for, check_inpu
 from barlowctl.recipe import load
 from barlowctl.recipe.initial import for_channels
 from barlowctl.recipe.network import Model
+from barlowctl.recipe.overrides import as_typed, without
 
 NETWORK = ("model.backbone", "model.stem", "model.image_size", "model.patch_size", "model.backbone_args")
 """Keys of a recipe that say which network weights are of that do not say it themselves."""
@@ -73,10 +74,9 @@ def open_to_export(path: Path, overrides: Sequence[str] = ()) -> ModelFile:
     file, remaining = open_model_file(path, overrides)
     if remaining:
         raise UserError(
-            f"{shell.line('--set', remaining[0])}: '{path}' says itself which network it holds, and how images are "
-            "shown to it",
+            f"{as_typed(remaining)}: '{path}' says itself which network it holds, and how images are shown to it",
             allowed="overrides of weights alone, such as another tool's checkpoint",
-            next=without(remaining[0]),
+            next=without(remaining),
         )
     return file
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from barlowctl import shell
-from barlowctl.errors import UserError
 from barlowctl.model import Preprocessing
 from barlowctl.recipe import load
+from barlowctl.recipe.overrides import Wrong, as_typed, left_out, refused
 
 PREPARED_BY = ("eval.resize", "eval.crop", "data.range", "data.background", "data.bands", "model.pooling")
 """Keys of a recipe that a measurement takes."""
+OF_TRAINING = ("init", "objective", "optimizer", "train")
+"""Sections of a recipe of which a measurement takes nothing."""
 NORMALIZED_BY = ("views.mean", "views.std", "views.interpolation")
 """Keys that it takes beside them of a network that does not say these itself."""
 
@@ -23,8 +24,9 @@ def prepared_otherwise(own: Preprocessing, overrides: Sequence[str], *, beside: 
         beside: keys that are taken beside `PREPARED_BY`.
 
     Raises:
-        UserError: a key that is not taken, or a value that is not allowed.
+        UserError: keys that are not taken, all of them, or a value that is not allowed.
     """
+    of_training = [override for override in overrides if _section_of(override) in OF_TRAINING]
     recipe = load.measuring(
         {
             "data": {"range": own.range, "background": own.background, "bands": list(own.bands)},
@@ -32,18 +34,11 @@ def prepared_otherwise(own: Preprocessing, overrides: Sequence[str], *, beside: 
             "eval": {"resize": own.resize, "crop": own.crop},
             "model": {"pooling": own.pooling},
         },
-        overrides,
+        [override for override in overrides if override not in of_training],
     )
     taken = (*PREPARED_BY, *beside)
-    for override in overrides:
-        if (key := key_of(override)) not in taken:
-            says_itself = key in NORMALIZED_BY or key.startswith("model.")
-            why = "is what the network says itself" if says_itself else "is of a training, and changes nothing here"
-            raise UserError(
-                f"{shell.line('--set', override)}: '{key}' {why}",
-                allowed=", ".join(taken),
-                next=without(override) if says_itself else None,
-            )
+    if wrong := [_not_taken(override, taken) for override in overrides if key_of(override) not in taken]:
+        raise refused(wrong)
     return replace(
         own,
         resize=recipe.eval.resize,
@@ -64,7 +59,12 @@ def key_of(override: str) -> str:
     return override.partition("=")[0].strip()
 
 
-def without(override: str) -> str:
-    """Advice to leave an override out; the network's name may have been typed as `--backbone`."""
-    named, option = key_of(override) == "model.backbone", f"--set={override}"
-    return shell.line("without", "--backbone", option) if named else shell.line("without", option)
+def _section_of(override: str) -> str:
+    return key_of(override).partition(".")[0]
+
+
+def _not_taken(override: str, taken: Sequence[str]) -> Wrong:
+    key = key_of(override)
+    says_itself = key in NORMALIZED_BY or key.startswith("model.")
+    why = "is what the network says itself" if says_itself else "is of a training, and changes nothing here"
+    return Wrong(f"{as_typed([override])}: '{key}' {why}", ", ".join(taken), left_out(override))

@@ -283,12 +283,13 @@ def _check_values(projection: str | None, changes: list[str]) -> None:
         UserError: see above.
     """
     from barlowctl.eval.projection import check_projection
+    from barlowctl.recipe.overrides import changing, without
 
     if projection is not None:
         check_projection(projection)
     if changes:
         raise UserError(
-            f"--set {changes[0]}",
+            f"{changing(changes)} no embedding",
             allowed="eval.resize, eval.crop, data.range, data.background, data.bands",
-            next=shell.line("without", f"--set={changes[0]}"),
+            next=without(changes),
         )

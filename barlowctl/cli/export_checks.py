@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from barlowctl import shell
 from barlowctl.errors import UserError
 
 
@@ -31,16 +30,17 @@ def check_run(run: str | None, official: Path | None, of_file: list[str], best: 
         run: None: the newest finished run, unless `official` is named.
         of_file: overrides of how a file of weights is read.
     """
+    from barlowctl.recipe.overrides import as_typed, without
     from barlowctl.runs import rundir
     from barlowctl.runs.subjects import SUFFIXES, is_file_of_weights, refuse_other_paths
 
     is_file = run is not None and is_file_of_weights(run)
     if of_file and not is_file:
-        named, option = of_file[0].startswith("model.backbone="), f"--set={of_file[0]}"
+        are = "is" if len(of_file) == 1 else "are"
         raise UserError(
-            f"{shell.line('--set', of_file[0])} is of a file of weights that does not say it, and none is named",
+            f"{as_typed(of_file)} {are} of a file of weights that does not say it, and none is named",
             allowed="beside a file or folder of weights",
-            next=shell.line("without", "--backbone", option) if named else shell.line("without", option),
+            next=without(of_file),
         )
     if is_file and best:
         raise UserError(f"--best is of a run, and '{run}' is a file", next="without --best")
@@ -61,6 +61,6 @@ def check_unused(
         "--license": license, "--license-file": license_file, "--public": public, "--overwrite": overwrite,
         "--dry-run": dry_run, "--yes": yes,
     }  # fmt: skip
-    for flag, value in given.items():
-        if value:
-            raise UserError(f"{flag} is of --push, which is not there", next=f"without {flag}")
+    if flags := [flag for flag, value in given.items() if value]:
+        are = "is" if len(flags) == 1 else "are"
+        raise UserError(f"{', '.join(flags)} {are} of --push, which is not there", next=f"without {' '.join(flags)}")

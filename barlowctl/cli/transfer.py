@@ -249,11 +249,10 @@ def transfer(
 
 def _refuse_unused(task: str, flags: dict[str, bool]) -> None:
     """Refuse flags that the task would ignore in silence. flags: flag -> whether it was named."""
-    for flag, named in flags.items():
-        if named:
-            raise UserError(
-                f"{flag} has no meaning for the task {task}",
-                allowed="--cost, --low-shot and --pooling with voc07; --head, --iterations, --batch and so on "
-                "with voc0712 and coco; --protocol, --seeds, --set epochs=... with the other tasks",
-                next=f"without {flag.split()[0]}",
-            )
+    if unused := [flag for flag, named in flags.items() if named]:
+        raise UserError(
+            f"{', '.join(unused)} {'has' if len(unused) == 1 else 'have'} no meaning for the task {task}",
+            allowed="--cost, --low-shot and --pooling with voc07; --head, --iterations, --batch and so on "
+            "with voc0712 and coco; --protocol, --seeds, --set epochs=... with the other tasks",
+            next=f"without {' '.join(flag.split()[0] for flag in unused)}",
+        )

@@ -15,6 +15,7 @@ from barlowctl.amounts import counted
 from barlowctl.assemble.labelled import Labelled, image_names
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.eval import subsets
+from barlowctl.recipe.overrides import changing
 from barlowctl.recipe.protocol import FINE_TUNED, PROTOCOLS, Protocol, note_on_few_batches, override, refuse_idle
 
 MEASURES = ("knn", "linear", "lidar", "layers")
@@ -100,7 +101,7 @@ class Tasks:
         if self.overrides and not self.trained:
             override(PROTOCOLS["linear"], self.overrides)  # what no protocol takes is said first
             raise UserError(
-                f"--set {self.overrides[0]} changes a protocol that is not asked for",
+                f"{changing(self.overrides)} a protocol that is not asked for",
                 next="--linear --protocol paper",
             )
         protocols = {name: override(PROTOCOLS[name], self.overrides) for name in self.trained}

@@ -23,6 +23,7 @@ from barlowctl.measure.probing import probe
 from barlowctl.measure.subjects import Subject
 from barlowctl.measure.tasks import Tasks
 from barlowctl.measure.voc import SvmOptions, measure_voc07
+from barlowctl.recipe.overrides import changing
 from barlowctl.recipe.protocol import PROTOCOLS, override
 from barlowctl.train.events import Sink
 
@@ -81,7 +82,7 @@ def check_overrides(task: str, protocol: str, overrides: Sequence[str]) -> None:
         override(PROTOCOLS[trained], overrides)  # what no protocol takes is said first
         others = ", ".join(other for other in TASKS if other in PROTOCOLS and other != task)
         raise UserError(
-            f"--set {overrides[0]} changes nothing: --protocol fast extracts features once, with no such setting",
+            f"{changing(overrides)} nothing: --protocol fast extracts features once, with no such setting",
             allowed=f"--protocol paper, which trains on random crops: the default of --task {others}",
             next="--protocol paper",
         )

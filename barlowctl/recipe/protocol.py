@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from barlowctl import shell
 from barlowctl.amounts import counted
 from barlowctl.errors import UserError
-from barlowctl.recipe.overrides import allowed_instead, read, refused, typed
+from barlowctl.recipe.overrides import Wrong, left_out, not_allowed, read, refused, typed
 from barlowctl.recipe.section import (
     Count,
     CountOrZero,
@@ -174,16 +174,18 @@ def override(protocol: Protocol, overrides: Sequence[str]) -> Protocol:
     With fewer or more epochs, drops and a warm-up that were not given move in proportion.
 
     Raises:
-        UserError: an unknown key, a value that is not allowed, or a warm-up longer than the training.
+        UserError: unknown keys and values that are not allowed, all of them; or a warm-up longer than the training.
     """
     keys = [name for name in Protocol.model_fields if name != "name"]
-    changed = read(overrides, keys, what="protocol", beside=("eval.resize", "eval.crop"))
+    changed, wrong = read(overrides, keys, what="protocol", beside=("eval.resize", "eval.crop"))
+    result = protocol
     try:
         result = Protocol.model_validate({**protocol.model_dump(), **changed})
     except ValidationError as error:
-        text = typed(str(error.errors()[0]["loc"][0]), overrides)
-        assert text is not None, "the protocol's own values are allowed"
-        raise refused(text, allowed_instead(error, Protocol.model_json_schema()["properties"])) from None
+        wrong += not_allowed(error, overrides, Protocol.model_json_schema()["properties"])
+        assert wrong, "the protocol's own values are allowed"
+    if wrong:
+        raise refused(wrong)
     moved: dict[str, Any] = {}
     if "drops" not in changed:
         moved["drops"] = tuple(round(drop * result.epochs / protocol.epochs) for drop in protocol.drops)
@@ -224,13 +226,16 @@ def refuse_idle(protocols: Sequence[Protocol], overrides: Sequence[str]) -> None
         protocols: with the overrides.
 
     Raises:
-        UserError: names the first one, and what it would need.
+        UserError: names each, and what it would need.
     """
+    idle = []
     for text in overrides:
         key = text.partition("=")[0].strip()
         reasons = [_why_idle(protocol, key) for protocol in protocols]
         if reasons and reasons[0] and all(reasons):
-            raise UserError(f"--set {text} changes nothing: {reasons[0]}", next=shell.line("without", f"--set={text}"))
+            idle.append(Wrong(f"--set {text} changes nothing: {reasons[0]}", "", left_out(text)))
+    if idle:
+        raise refused(idle)
 
 
 def _why_idle(protocol: Protocol, key: str) -> str | None:

@@ -237,7 +237,6 @@ NOT_FOLLOWED = {
     ("assemble/detection_images.py open_images", f"--task {VALUE}"): DETECTOR,
     ("study/starts.py pinned", f"--out {VALUE}"): "wants a study that is half done: tests/study/test_starts.py",
     ("assemble/detection_settings.py images_per_device", f"--batch {VALUE}"): DETECTOR,
-    ("assemble/detection_settings.py _refused", f"without {VALUE}"): BEFORE,
     ("assemble/run_recipe.py recipe_of", "barlowctl runs list"): BEFORE,
     ("assemble/data.py choose_loader", EITHER_WORD): BEFORE,
     ("assemble/machine.py check_compiler", "--set train.compile=false"): CUDA,

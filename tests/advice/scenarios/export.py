@@ -109,6 +109,14 @@ SCENARIOS = {
     "push of a file of weights": Scenario(["export", "theirs.ckpt", "--push", "me/x", "--license", "mit"], weights()),
     "backbone of a run": Scenario([*EXPORT, "--backbone", "resnet18"]),
     "stem of a run": Scenario([*EXPORT, "--set", "model.stem=cifar"]),
+    "backbone and stem of a run": Scenario([*EXPORT, "--backbone", "resnet18", "--set", "model.stem=cifar"]),
+    "backbone and stem of an export": Scenario(
+        [
+            *("export", "ours.safetensors", "--backbone", "resnet18", "--set", "model.stem=cifar"),
+            *("--out", "again.safetensors"),
+        ],
+        exported,
+    ),
     "backbone of an export": Scenario(
         ["export", "ours.safetensors", "--backbone", "resnet18", "--out", "again.safetensors"], exported
     ),

@@ -40,6 +40,7 @@ SCENARIOS = {
     "--on-unreadable": Scenario([*EMBED, *WRITE, "--on-unreadable", "skp"]),
     "tag of weights": Scenario(["embed", "resnet10t.imagenet", "one folder", *SMALL, *WRITE]),
     "--range": Scenario([*PACK, "--range", "3:1"]),
+    "--set of embed, several": Scenario([*EMBED, *WRITE, "--set", "train.epochs=1", "--set", "seed=3"]),
     "data.range": Scenario(["data", "preview", "--data", "one folder", "--set", "data.range=3:1"]),
     "--background": Scenario([*PACK, "--background", "greenish"]),
     "--bands": Scenario([*PACK, "--bands", "x"]),
@@ -82,6 +83,10 @@ SCENARIOS = {
     ),
     "--cost": Scenario([*TRANSFER, "--task", "voc07", "--cost", "0"], then="voc07 is not in the data home"),
     "--set of detection": Scenario([*DETECT, "--set", "momentun=0.8"], then="coco is not in the data home"),
+    "--set of detection, several": Scenario(
+        [*DETECT, "--set", "momentun=0.8", "--set", "lr=-1", "--set", "rois_per_image=0", "--set", "zzzz=8"],
+        then="coco is not in the data home",
+    ),
     "--set of detection without a value": Scenario([*DETECT, "--set", "zzzz=8"], then="coco is not in the data home"),
     "--set of detection that is too small": Scenario([*DETECT, "--set", "lr=-1"], then="coco is not in the data home"),
     "--set of a detector": Scenario([*DETECT, "--set", "rois_per_image=-3"], then="coco is not in the data home"),

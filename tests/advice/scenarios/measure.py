@@ -159,6 +159,10 @@ SCENARIOS = {
     "no such protocol value": Scenario(
         [*PROBE, "--set", "lr_heads=3"], then="changes a protocol that is not asked for"
     ),
+    "no such protocol values": Scenario(
+        [*PROBE, "--set", "xyz=3", "--set", "epochs=0", "--set", "lr_haed=1"],
+        then="changes a protocol that is not asked for",
+    ),
     "no protocol value at all": Scenario([*PROBE, "--set", "xyz=3"]),
     "packed training images alone": Scenario([*PROBE, "--data", "./training"], training_alone),
     "protocol not asked for": Scenario([*PROBE, *TRAINED]),
