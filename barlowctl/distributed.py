@@ -27,6 +27,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from barlowctl import launcher
 from barlowctl.errors import EXIT_RANK_LOST, UserError
+from barlowctl.waits import Wait
 
 TIME_LIMIT = 900.0
 """Seconds that a rank waits for the others; evaluation on rank 0 must fit in."""
@@ -250,10 +251,11 @@ def joined(*, cuda: bool, time_limit: float = TIME_LIMIT) -> Iterator[Ranks]:
     try:
         waited = datetime.timedelta(seconds=time_limit)
         where = f"tcp://{process.address}:{process.port}?rank={process.rank}&world_size={process.size}"
-        store, rank, size = next(rendezvous(where if process.address else "env://", timeout=waited))
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=size, timeout=waited
-        )
+        with Wait(f"waiting for the others of {process.size} processes ..."):
+            store, rank, size = next(rendezvous(where if process.address else "env://", timeout=waited))
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=size, timeout=waited
+            )
     except (KeyError, ValueError, RuntimeError) as error:
         there = f" at {process.address}:{process.port}" if process.address else ""
         raise UserError(

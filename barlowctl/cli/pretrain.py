@@ -142,7 +142,7 @@ def pretrain(
     else:
         refuse_flags_of_a_job(nodes > 1 and not dry_run, time_limit is not None, bool(slurm_options))
         if (count := gpus or processes) and not dry_run and not is_rank():
-            raise typer.Exit(run_ranks(context.obj, count, on_gpus=gpus is not None))
+            raise typer.Exit(run_ranks(context.obj, count, on_gpus=gpus is not None, quiet=quiet))
     console = Console(json=json, quiet=quiet)
     overrides = overrides_with_init(overrides, init, resume, look=True)
     resumed = None if resume is None else _resumed(resume, recipe, overrides, out)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 from barlowctl import launcher
+from barlowctl.amounts import counted
+from barlowctl.cli.console import say_aside
 from barlowctl.cores import usable_cores
 from barlowctl.errors import UserError
 
@@ -49,17 +51,13 @@ def is_rank() -> bool:
     return False
 
 
-def run_ranks(arguments: list[str], count: int, *, on_gpus: bool) -> int:
+def run_ranks(arguments: list[str], count: int, *, on_gpus: bool, quiet: bool = False) -> int:
     """Run the same command in `count` processes; returns the exit code.
 
     Raises:
         UserError: fewer GPUs, or cores, than ranks.
     """
-    import torch
-
-    from barlowctl.launchers import ranks
-
-    available = torch.cuda.device_count() if on_gpus else usable_cores()
+    available = _gpus() if on_gpus else usable_cores()
     if count > available:
         kind = "GPUs" if on_gpus else "cores"
         raise UserError(
@@ -67,4 +65,14 @@ def run_ranks(arguments: list[str], count: int, *, on_gpus: bool) -> int:
             allowed=f"1 to {available}" if available else None,
             next=f"{'--gpus' if on_gpus else '--processes'} {available}" if available else "without --gpus",
         )
+    if not quiet:  # before torch is imported here, and then in each of them
+        say_aside(f"starting {counted(count, 'process', 'processes')}, each of which loads torch ...")
+    from barlowctl.launchers import ranks
+
     return ranks.run_ranks(arguments, count)
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()

@@ -206,7 +206,7 @@ def transfer(
             show_costs(console, subject, task, data, flags, runtime, gpus or processes or 1)
             return
         if (count := gpus or processes) and not is_rank():
-            raise typer.Exit(run_ranks(context.obj, count, on_gpus=gpus is not None))
+            raise typer.Exit(run_ranks(context.obj, count, on_gpus=gpus is not None, quiet=quiet))
         detect(console, subject, task, data, flags, runtime, out=out, policy=policy)
         return
     _refuse_unused(task, only_detection | (only_voc07 if task != "voc07" else only_one_label | not_voc07))

@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from barlowctl import launchers, waits
+from barlowctl.cli import pretrain_ranks
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.train import checkpoint
 from tests.cli.conftest import digits, recipe  # noqa: F401 - fixtures
@@ -60,12 +63,47 @@ def test_two_processes_train_what_one_trains(recipe: Path, tmp_path: Path, capsy
     assert "  2, 64 images each; batch norm over all ranks" in errors
     assert "primal form at batch 128 over 2 ranks" in errors
     assert errors.count("run runs/two") == 1
+    assert errors.startswith("starting 2 processes, each of which loads torch ...\n")
+    assert errors.count("starting 2 processes") == 1
     assert json.loads((tmp_path / "runs/two/run.json").read_text())["ranks"] == 2
     arguments = ["--recipe", str(recipe), "--threads", "1", "--out", "runs/one", "--quiet", *SYNCHRONISED]
     assert barlowctl(["pretrain", *arguments]) == 0
     one, both = losses(tmp_path / "runs/one"), losses(tmp_path / "runs/two")
     assert len(both) == 20
     assert both == pytest.approx(one, rel=1e-3)
+
+
+@pytest.mark.parametrize(("flags", "lines"), [([], ["starting 2 processes, each of which loads torch ..."]), (["-q"], [])])
+def test_what_is_started_is_said_before_torch_is_imported(
+    recipe: Path,  # noqa: F811
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    lines: list[str],
+) -> None:
+    def run_ranks(arguments: list[str], count: int) -> int:
+        assert capsys.readouterr().err.splitlines() == lines
+        return 7
+
+    monkeypatch.setattr(pretrain_ranks, "usable_cores", lambda: 2)
+    monkeypatch.setitem(sys.modules, "barlowctl.launchers.ranks", SimpleNamespace(run_ranks=run_ranks))
+    monkeypatch.setattr(launchers, "ranks", sys.modules["barlowctl.launchers.ranks"], raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)  # whose import fails then
+    assert barlowctl(["pretrain", "--recipe", str(recipe), "--processes", "2", *flags]) == 7
+
+
+def test_a_rank_says_that_it_waits_for_the_others(
+    recipe: Path,  # noqa: F811
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in LAUNCHED.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(waits, "SECONDS", 0.2)
+    assert barlowctl(["pretrain", "--recipe", str(recipe), "--rank-timeout", "1"]) == 2
+    first, error, *_ = capsys.readouterr().err.splitlines()
+    assert first == "waiting for the others of 2 processes ..."
+    assert error.startswith("error: the 2 processes that torchrun started could not find one another")
 
 
 @pytest.mark.slow
