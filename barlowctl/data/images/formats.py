@@ -173,11 +173,11 @@ def by_ending(name: str) -> Format | None:
 def content_decides(name: str) -> bool:
     """Whether a file must be looked into: its ending says nothing, or names images that cannot be read here.
 
-    Phones and programs call JPEGs .heic, and of DICOM files some have no picture (`dicom_classes`); camera RAW images
-    begin as TIFF files do, so their ending counts.
+    Phones and programs call JPEGs .heic, and of DICOM and FITS files some have no picture (`dicom_classes`,
+    `without_picture`); camera RAW images begin as TIFF files do, so their ending counts.
     """
     file_format = by_ending(name)
-    return file_format in (None, DICOM) or (
+    return file_format in (None, DICOM, FITS) or (
         file_format in (HEIC, AVIF, JPEG_2000, JPEG_XL) and not readable(file_format)
     )
 

@@ -121,7 +121,9 @@ class TarShards(Source):
                         content = shard.extractfile(member)
                         side.add(member.name, content.read(LARGEST) if content else b"")
                         self.scan_report.skip(kind_of_other(member.name), member.name)  # until it is known for a label
-                    elif is_image_member(member.name, partial(_head, shard, member), self.scan_report):
+                    elif is_image_member(
+                        member.name, partial(_head, shard, member), partial(shard.extractfile, member), self.scan_report
+                    ):
                         self._names.append(member.name)
                         self._shards.append(number)
                         self._begins.append(member.offset_data)

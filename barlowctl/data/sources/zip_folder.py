@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from barlowctl.data.images import formats
+from barlowctl.data.images import formats, without_picture
 from barlowctl.data.labels.label_table import FilesInArchive, may_be_table
 from barlowctl.data.sources.damage import DAMAGED
 from barlowctl.data.sources.image_folder import no_images
@@ -15,6 +15,7 @@ from barlowctl.data.sources.named_images import NamedImages
 from barlowctl.data.sources.picture import Picture
 from barlowctl.data.sources.read_options import ClassFolders
 from barlowctl.data.tree.members import REPLACED, is_image_member, kind_of_zip_member
+from barlowctl.data.tree.scan import holds_none
 from barlowctl.errors import UserError
 
 _UNIX = 3  # the system of a zip member whose name may hold backslashes
@@ -51,15 +52,18 @@ class ZipFolder(NamedImages):
             kind, advice = kind_of_zip_member(member)
             if kind:
                 self.scan_report.skip(kind, name, next=advice)
-            elif is_image_member(name, partial(self._head, member), self.scan_report):
+            elif is_image_member(name, partial(self._head, member), partial(self._zip.open, member), self.scan_report):
                 yield name
 
     def _arrays(self) -> list[str]:
         """Names of `.npy` files, which are images where there are no others."""
         files = [member.filename for member in self._zip.infolist() if not kind_of_zip_member(member)[0]]
-        names = sorted({name for name in files if formats.by_ending(name) is formats.NUMPY})
-        self.scan_report.take_back(formats.NUMPY.kind, len(names))
-        return names
+        arrays = sorted({name for name in files if formats.by_ending(name) is formats.NUMPY})
+        self.scan_report.take_back(formats.NUMPY.kind, len(arrays))
+        others = [name for name in arrays if holds_none(partial(self._zip.open, name), without_picture.numpy)]
+        for name in others:
+            self.scan_report.skip(without_picture.NUMPY_KIND, name)
+        return [name for name in arrays if name not in set(others)]
 
     def _head(self, member: zipfile.ZipInfo) -> bytes:
         try:

@@ -6,6 +6,7 @@ import stat
 import tarfile
 import zipfile
 from collections.abc import Callable
+from typing import IO
 
 from barlowctl.data.images.formats import content_decides
 from barlowctl.data.tree.scan import inside_system_or_hidden, look_into
@@ -40,13 +41,16 @@ def kind_of_zip_member(member: zipfile.ZipInfo) -> tuple[str, str]:
     return "", ""
 
 
-def is_image_member(name: str, head: Callable[[], bytes], report: ScanReport) -> bool:
+def is_image_member(
+    name: str, head: Callable[[], bytes], opened: Callable[[], IO[bytes] | None], report: ScanReport
+) -> bool:
     """Whether a member is an image that can be read; else it is counted.
 
     Args:
         head: reads its first bytes, which is done only where its ending does not say what it is.
+        opened: opens it, to look further inside. Raises OSError.
     """
-    image, kind, advice = look_into(head() if content_decides(name) else None, name)
+    image, kind, advice = look_into(head() if content_decides(name) else None, name, opened)
     if not image:
         report.skip(kind, name, next=advice)
     return image

@@ -1,8 +1,8 @@
 """Which files a folder holds: what is an image, what is skipped and under which name, in which order.
 
 Only regular files count, and folders that are not the system's; a link is followed once. Files with an image's ending
-are taken as images without a look inside; of those whose ending says nothing, and of DICOM files, the first bytes are
-read.
+are taken as images without a look inside; of those whose ending says nothing, and of DICOM and FITS files, the first
+bytes are read, and of FITS files and arrays whether there is a picture at all.
 """
 
 from __future__ import annotations
@@ -10,11 +10,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import IO
 
-from barlowctl.data.images import dicom_classes, formats
-from barlowctl.data.tree.regular import read_head
+from barlowctl.data.images import dicom_classes, formats, without_picture
+from barlowctl.data.tree.regular import open_regular, read_head
 from barlowctl.data.tree.scan_report import ScanReport
 
 _SYSTEM_FOLDERS = {
@@ -55,21 +60,38 @@ def inside_system_or_hidden(name: str) -> str:
     return system_or_hidden(base, folder=False)
 
 
-def look_into(head: bytes | None, name: str) -> tuple[bool, str, str]:
+def look_into(head: bytes | None, name: str, opened: Callable[[], IO[bytes] | None]) -> tuple[bool, str, str]:
     """(is it an image that can be read, else its kind, and what to do), from a file's name and first bytes.
 
-    head: None where they were not read, which is enough unless `formats.content_decides(name)`.
+    Args:
+        head: None where they were not read, which is enough unless `formats.content_decides(name)`.
+        opened: opens it, to look further inside. Raises OSError.
     """
     content = formats.by_ending(name)
     if head is not None:
         if content is None and not head:
             return False, "empty files", ""
-        content = formats.by_content(head) or content
+        if content is not formats.FITS:  # compressed by gzip or not
+            content = formats.by_content(head) or content
         if content is formats.DICOM and dicom_classes.without_picture(head):
             return False, dicom_classes.KIND, ""
     if content is None or content is formats.DOCUMENT:
         return False, formats.kind_of_other(name), ""
-    return (True, "", "") if formats.readable(content) else (False, content.kind, formats.advice(content))
+    if not formats.readable(content):
+        return False, content.kind, formats.advice(content)
+    if content is formats.FITS and holds_none(opened, without_picture.fits):
+        return False, without_picture.FITS_KIND, ""
+    return True, "", ""
+
+
+def holds_none(opened: Callable[[], IO[bytes] | None], is_without: Callable[[IO[bytes]], bool]) -> bool:
+    """Whether a file holds no picture; one that cannot be opened may."""
+    with suppress(OSError, zlib.error, zipfile.BadZipFile):
+        file = opened()
+        if file is not None:
+            with file:
+                return is_without(file)
+    return False
 
 
 class Scan:
@@ -126,7 +148,8 @@ class Scan:
                     name = start + entry.name
                     kind, advice = _kind(entry)
                     if self.arrays and kind == formats.NUMPY.kind:
-                        kind = _IMAGE
+                        empty = holds_none(partial(open_regular, entry.path), without_picture.numpy)
+                        kind, advice = (without_picture.NUMPY_KIND, "") if empty else (_IMAGE, "")
                     if kind in (_IMAGE, _FOLDER) and entry.is_symlink() and self._leads_back(entry, top):
                         kind = READ_ALREADY
                     if kind is _IMAGE:
@@ -232,7 +255,7 @@ def _kind(entry: os.DirEntry[str]) -> tuple[str, str]:
             head = read_head(entry.path)
         except OSError:
             return "files that cannot be opened", ""
-    image, kind, advice = look_into(head, entry.name)
+    image, kind, advice = look_into(head, entry.name, partial(open_regular, entry.path))
     return (_IMAGE, "") if image else (kind, advice)
 
 
