@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from barlowctl.data import home
 from barlowctl.data.sources.fingerprint import Fingerprint
 from barlowctl.data.sources.in_memory import InMemory
+from barlowctl.errors import UserError
 from barlowctl.eval.features import backbone_digest
 from barlowctl.files import folder_made
 from barlowctl.measure.subjects import Subject
@@ -100,10 +101,17 @@ def result_file(folder: Path, stem: str, identity: Mapping[str, Any]) -> tuple[P
 
 
 def reserve(file: Path, identity: Mapping[str, Any]) -> Path:
-    """The folder of a result that takes long: it is the identity's before the result is there. Returns it."""
+    """The folder of a result that takes long: it is the identity's before the result is there. Returns it.
+
+    Raises:
+        UserError: it cannot be written. Nothing was measured yet, so that there is nothing to go on with there.
+    """
     folder = file.with_suffix("")
-    with folder_made(folder):
-        rundir.write_json(folder / RESERVED, {"identity": identity})
+    try:
+        with folder_made(folder):
+            rundir.write_json(folder / RESERVED, {"identity": identity})
+    except UserError as error:
+        raise UserError(error.message, next="name another place with --out") from error
     return folder
 
 

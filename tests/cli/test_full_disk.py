@@ -20,6 +20,7 @@ COMMANDS = {
     "probe": "probe RUN --out new/probes --threads 1",
     "probe --semi": "probe RUN --semi 10 --out new/probes --threads 1",
     "transfer": "transfer RUN --data labelled --out new/transfer --threads 1",
+    "transfer --protocol paper": "transfer RUN --data labelled --protocol paper --out new/transfer --threads 1",
     "embed": "embed RUN --data photos --map new/a/map.png --map new/b/map.html --out new/c/x.npz --threads 1",
     "map": "embed RUN --data photos --map new/a/map.html --threads 1",
     "neighbours": "embed RUN --data photos --neighbours 0 --neighbours-out new/b/n.png --threads 1",
@@ -42,6 +43,8 @@ ADVISED = {
     "pictures": "with --patches",
     "patches": "with --patches",
     "probe": "with --out",
+    "probe --semi": "with --out",
+    "transfer --protocol paper": "with --out",
     "recipe": "as FILE|FOLDER",
     "report": "with --out",
 }
