@@ -42,9 +42,17 @@ def is_usable() -> bool:
     """Whether the processor has such tiles, kernels are compiled for it, and the system lets this process use them."""
     from barlowctl.model.vector_code import features  # llvmlite takes a while, which evaluation does not need
 
-    has, binding = features(), getattr(torch._C, "_cpu", None)
-    compiled = all(has.get(name) for name in ("amx-tile", "amx-bf16", "avx512f"))
-    return compiled and bool(getattr(binding, "_init_amx", lambda: False)())
+    compiled = all(features().get(name) for name in ("amx-tile", "amx-bf16", "avx512f"))
+    return compiled and is_permitted() and hasattr(getattr(torch._C, "_cpu", None), "_init_amx")
+
+
+def is_permitted() -> bool:
+    """Whether the system lets this process use a processor's tiles, as far as torch can say it.
+
+    Linux is asked for it once by each process, and refuses in some virtual machines and sandboxes.
+    """
+    ask = getattr(getattr(torch._C, "_cpu", None), "_init_amx", None)
+    return ask is None or bool(ask())
 
 
 def takes(weight: Tensor) -> bool:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from barlowctl.kernels import thread_team
+from barlowctl.model import amx_products
 
 STEP = 16
 """Channels in and out are multiples of it."""
@@ -56,11 +57,13 @@ def is_usable(dtype: torch.dtype) -> bool:
 
 @cache
 def is_x86_without_amx() -> bool:
-    """Whether an x86 processor has no instructions for products of whole matrices of bf16 (AMX)."""
+    """Whether an x86 processor has no instructions for products of whole matrices of bf16 (AMX), or the system lets
+    this process use none of them: torch then multiplies without them.
+    """
     from llvmlite import binding  # takes a while, which evaluation does not need
 
     x86 = platform.machine().lower() in {"x86_64", "amd64"}
-    return x86 and not dict(binding.get_host_cpu_features()).get("amx-bf16", False)
+    return x86 and not (dict(binding.get_host_cpu_features()).get("amx-bf16", False) and amx_products.is_permitted())
 
 
 def fits(weight: Tensor, height: int, width: int, dtype: torch.dtype) -> bool:

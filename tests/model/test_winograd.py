@@ -348,22 +348,28 @@ def test_all_else_is_torchs_own_in_bf16(kind: str, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("machine", "features", "usable"),
+    ("machine", "features", "permitted", "usable"),
     [
-        ("x86_64", {"avx512bf16": True}, True),
-        ("AMD64", {"avx2": True}, True),
-        ("x86_64", {"avx512bf16": True, "amx-bf16": True}, False),  # whose products in bf16 are many times as fast
-        ("arm64", {"neon": True, "bf16": True}, False),  # not measured
+        ("x86_64", {"avx512bf16": True}, False, True),
+        ("AMD64", {"avx2": True}, False, True),
+        ("x86_64", {"avx512bf16": True, "amx-bf16": True}, True, False),  # products in bf16 are many times as fast
+        ("x86_64", {"avx512bf16": True, "amx-bf16": True}, False, True),  # the system lets nobody use the tiles
+        ("x86_64", {"avx512bf16": True, "amx-bf16": True}, None, False),  # torch cannot say it
+        ("arm64", {"neon": True, "bf16": True}, False, False),  # not measured
     ],
 )
 def test_processors_on_which_it_is_the_faster_way_in_bf16(
-    machine: str, features: dict[str, bool], usable: bool, monkeypatch: pytest.MonkeyPatch
+    machine: str, features: dict[str, bool], permitted: bool | None, usable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from llvmlite import binding
 
     monkeypatch.undo()  # `without_amx`
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(binding, "get_host_cpu_features", lambda: features)
+    if permitted is None:
+        monkeypatch.delattr(torch._C._cpu, "_init_amx")
+    else:
+        monkeypatch.setattr(torch._C._cpu, "_init_amx", lambda: permitted)
     winograd.is_x86_without_amx.cache_clear()
     try:
         assert winograd.is_usable(BF16) == usable
