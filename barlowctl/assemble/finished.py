@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from barlowctl import shell
+from barlowctl.assemble import own_network
 from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_method
 from barlowctl.assemble.run_recipe import note_edited, recipe_of
@@ -46,7 +47,8 @@ def open_run(path: Path) -> FinishedRun:
     state = path if (of_run := rundir.run_of_checkpoint(path)) else None
     path = of_run or path
     recipe = recipe_of(path)
-    method = build_method(recipe, Context.noted(_noted(path)))
+    with own_network.explained(path):
+        method = build_method(recipe, Context.noted(_noted(path)))
     if state is None:
         loaded = checkpoint.load_latest(path / "checkpoints", model_only=True)
     else:
@@ -64,7 +66,7 @@ def open_run(path: Path) -> FinishedRun:
         notes += (f"this is step {step} of the run, the checkpoint that was named",)
     elif not finished:
         notes += (f"the run is not finished: this is step {step}",)
-    notes += note_edited(path, recipe)
+    notes += (*note_edited(path, recipe), *own_network.note_changed(path))
     return FinishedRun(path, recipe, method, step, finished, notes, newest=state is None)
 
 

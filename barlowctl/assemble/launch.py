@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl.amounts import counted, megabytes
-from barlowctl.assemble import precision, run_images
+from barlowctl.assemble import own_network, precision, run_images
 from barlowctl.assemble.gain import since_start
 from barlowctl.assemble.job import Job, checkpoint_bytes, pretrain
 from barlowctl.assemble.machine import compiling_explained, memory_explained
@@ -18,6 +18,7 @@ from barlowctl.assemble.plan import check_memory
 from barlowctl.distributed import RankLost
 from barlowctl.errors import RunStopped, UserError
 from barlowctl.files import remove_partial
+from barlowctl.model import registered
 from barlowctl.output_paths import check_folder, free_bytes, whole
 from barlowctl.recipe import load
 from barlowctl.runs import rundir
@@ -128,7 +129,8 @@ def _begin(
     settings = job.settings
     lengths = (settings.epochs, settings.steps_per_epoch, settings.total_steps)
     emit(RunStarted(run, first_lines, *lengths, start, tuple(job.method.terms)))
-    for note in ([images_note] if images_note else []) + notes:
+    of_network = own_network.note_changed(run) if resume else ()
+    for note in ([images_note] if images_note else []) + notes + [*of_network]:
         emit(Notice(note))
     return run, emit, start if has_checkpoint else None, evaluated
 
@@ -236,6 +238,7 @@ def _first_files(job: Job, first_lines: dict[str, str], launched: Launch | None)
         "preprocessing": job.resolved.preprocessing.as_dict(),
         "precision": precision.record(job.precision, job.device),
         **({"start": job.start.record()} if job.start else {}),
+        **({"network": network} if (network := registered.record(job.recipe.model.backbone)) else {}),
         **({"launch": launched} if launched else {}),
         "facts": first_lines,
     }

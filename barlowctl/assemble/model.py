@@ -25,6 +25,7 @@ from barlowctl.model import (
     build_backbone,
     check_backbone_args,
     check_input,
+    check_width,
     choose_attention,
     choose_convolutions,
     choose_norms,
@@ -214,7 +215,7 @@ def build_checked_backbone(
     built = (timm.models.model_entrypoint(name), channels, stem, any_size, repr(sorted(arguments.items())))
     for size in dict.fromkeys(sizes):
         if (*built, size) not in _taken:
-            check_input(backbone, size, in_chans=channels)
+            check_width(backbone, check_input(backbone, size, in_chans=channels))
             _taken.add((*built, size))
     return backbone
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from barlowctl.assemble import own_network
 from barlowctl.assemble.job import Job, prepare
 from barlowctl.assemble.launch import launch
 from barlowctl.assemble.machine import Runtime, choose_device
@@ -59,7 +60,8 @@ def train(
     Raises:
         UserError, RunStopped, RankLost: see `prepare` and `launch`.
     """
-    with joined(cuda=choose_device(runtime.device).type == "cuda", time_limit=rank_timeout) as ranks:
+    cuda = choose_device(runtime.device).type == "cuda"
+    with own_network.explained(directory if resume else None), joined(cuda=cuda, time_limit=rank_timeout) as ranks:
         job = prepare(recipe, runtime, data, ranks, resume=directory if resume else None)
         with show(ranks.first) as display:
             result = launch(

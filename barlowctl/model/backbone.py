@@ -7,11 +7,7 @@ Its width is that of the batch norm behind it: 64, or 2 x stem_width with stem_t
 
 from __future__ import annotations
 
-import difflib
-import glob
-import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import timm
@@ -20,9 +16,9 @@ from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
-from barlowctl.errors import UserError
-from barlowctl.files import written_as_path
+from barlowctl.errors import UserError, kind_of
 from barlowctl.model.modes import in_mode
+from barlowctl.model.registered import check_name, own_function, reason_of, refused_by_own
 from barlowctl.model.stand_ins import Lookups, call_with, own_tensors
 
 
@@ -57,6 +53,10 @@ _CONSTRUCTION_ERRORS = (
     IndexError,
     RuntimeError,
 )
+
+
+A_VECTOR = "a tensor (N, F): one vector for each of N images"
+POOLED = "let forward return the mean over places: maps.mean((2, 3))"
 
 
 class WrongImages(UserError):
@@ -98,7 +98,7 @@ def build_backbone(
     if stem not in STEMS:
         raise UserError(f"unknown stem {stem!r}", allowed=", ".join(STEMS))
     check_backbone_args(timm_args)
-    _check_name(name)
+    check_name(name)
     optional = {"zero_init_last": zero_init_last, **({"dynamic_img_size": True} if any_size else {})}
     backbone = _create(name, in_chans, timm_args, optional)
     shape = STEMS[stem]
@@ -116,30 +116,6 @@ def check_backbone_args(timm_args: Mapping[str, Any]) -> None:
                 allowed="other arguments of timm.create_model, such as drop_path_rate or img_size",
                 next="remove it: channels, stem, zero_init_last and weights have their own keys",
             )
-
-
-def _check_name(name: str) -> None:
-    if name in timm.list_models(glob.escape(name)):  # all 1,371 of them are sorted first, which takes longer
-        return
-    names = timm.list_models()
-    if name.split(".")[0] in names:
-        plain = name.split(".")[0]
-        raise UserError(
-            f"backbone {name!r} names published weights, and a backbone is an architecture",
-            allowed=f"the architecture alone, {plain!r}, and beside it --init {name} to start from these weights",
-            next=f"--set model.backbone={plain}",
-        )
-    what = f"timm {timm.__version__} has no model named {name!r}"
-    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
-    beside = f", nearest: {', '.join(near)}" if near else ""
-    if written_as_path(name, (".safetensors", ".pth", ".pt")) and ":" not in name:  # hf-hub:timm/resnet50
-        what = f"backbone {name!r} is a path, and a backbone is an architecture of timm's"
-        beside = "; weights to start from are named with --init"
-    raise UserError(
-        what,
-        allowed=f"any of its {len(names)} models{beside}",
-        next="""python -c 'import timm; print(timm.list_models("*resnet*"))'""",
-    )
 
 
 def takes_any_size(backbone: nn.Module) -> bool:
@@ -160,6 +136,8 @@ def _create(name: str, in_chans: int, timm_args: Mapping[str, Any], optional: Ma
                     raise
                 del arguments[unknown[0]]
     except _CONSTRUCTION_ERRORS as error:
+        if own_function(name) is not None:
+            raise refused_by_own(name, error) from error
         arguments_text = ", ".join(f"{key}={value!r}" for key, value in timm_args.items()) or "no arguments"
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         takes_class = "arg 1 must be a class" in str(error)  # and no file that timm reads has one
@@ -200,10 +178,30 @@ def feature_width(backbone: nn.Module) -> int:
     1.0.31 neither counts that a pooling may give two vectors in one (catavgmax).
     """
     model = cast(Any, backbone)
+    if not hasattr(model, "num_features"):
+        raise UserError(
+            f"{type(backbone).__name__} does not say how wide its features are: it has no num_features",
+            allowed="a network (N, C, H, W) to (N, num_features), with that number as an attribute",
+            next="in your function, before it returns the network: network.num_features = WIDTH",
+        )
     width = int(getattr(model, "head_hidden_size", None) or model.num_features)
     pools = getattr(model, "global_pool", None), getattr(getattr(model, "head", None), "global_pool", None)
     vectors = next((int(pool.feat_mult()) for pool in pools if isinstance(pool, SelectAdaptivePool2d)), 1)
     return width * vectors if width == model.num_features else width
+
+
+def check_width(backbone: nn.Module, width: int) -> None:
+    """Refuse a network that says of its features another width than they have.
+
+    Raises:
+        UserError: it does.
+    """
+    if feature_width(backbone) != width:
+        raise UserError(
+            f"{type(backbone).__name__} gives vectors of {width:,} numbers, and its num_features is "
+            f"{feature_width(backbone):,}",
+            next=f"in your function, before it returns the network: network.num_features = {width}",
+        )
 
 
 def zero_initialized_norms(backbone: nn.Module) -> tuple[str, ...]:
@@ -235,12 +233,16 @@ def check_input(backbone: nn.Module, size: int, *, in_chans: int) -> int:
             try:
                 features = _of_an_image(backbone, image)
             except _CONSTRUCTION_ERRORS as error:
-                raise _size_error(backbone, size, _reason(error)) from error
+                raise _size_error(backbone, size, reason_of(error)) from error
+    own, name = not hasattr(backbone, "pretrained_cfg"), type(backbone).__name__  # timm notes it of its own
+    if not isinstance(features, Tensor):
+        raise UserError(f"{name} returns {kind_of(features)} per image, and no tensor", allowed=A_VECTOR, next=POOLED)
     if features.ndim != 2 or features.shape[0] != 1:
         raise Unpooled(
-            f"{type(backbone).__name__} returns a tensor of shape {tuple(features.shape)} per image, "
+            f"{name} returns a tensor of shape {tuple(features.shape)} per image, "
             "not one vector: barlowctl needs pooled features",
-            next="remove global_pool from model.backbone_args",
+            allowed=A_VECTOR if own else None,
+            next=POOLED if own else "remove global_pool from model.backbone_args",
         )
     return int(features.shape[1])
 
@@ -272,19 +274,12 @@ def built_for(backbone: nn.Module) -> int | None:
     return int(height) if height == width else None
 
 
-def _reason(error: BaseException) -> str:
-    """The first line of an error, or where it has none the line of the network's code that it comes from."""
-    if lines := str(error).strip().splitlines():
-        return lines[0]
-    torchs = Path(torch.__file__).parent
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if torchs not in Path(frame.filename).parents
-    ]
-    name = type(error).__name__
-    return f"{name} at `{frames[-1].line}` in {Path(frames[-1].filename).name}" if frames and frames[-1].line else name
-
-
 def _size_error(backbone: nn.Module, size: int, reason: str) -> WrongImages:
+    if not hasattr(backbone, "pretrained_cfg"):
+        return WrongImages(
+            f"{type(backbone).__name__} fails on images of {size}x{size}: {reason}",
+            next="mend its forward, or change views.size and eval.crop",
+        )
     patch, made_for = patch_side(backbone), getattr(getattr(backbone, "patch_embed", None), "img_size", None)
     advice = f"give it its size in model.backbone_args (img_size = {size}), or change views.size and eval.crop"
     if patch is not None and size % patch:

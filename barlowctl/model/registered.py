@@ -1,0 +1,106 @@
+"""Networks by their name in timm: timm's own, and those that somebody's function is registered for."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import hashlib
+import inspect
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from barlowctl.errors import UserError
+from barlowctl.files import written_as_path
+
+_TAKES = (
+    "a function (pretrained=False, in_chans=3, **_) that returns a network: timm gives it these, and "
+    "model.backbone_args"
+)
+
+
+class UnknownNetwork(UserError):
+    """timm has no network of a name, and nobody has registered one."""
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no architecture that timm knows.
+
+    Raises:
+        UnknownNetwork: timm has none of the name.    UserError: it names weights.
+    """
+    if name in timm.list_models(glob.escape(name)):  # all 1,371 of them are sorted first, which takes longer
+        return
+    names = timm.list_models()
+    if name.split(".")[0] in names:
+        plain = name.split(".")[0]
+        raise UserError(
+            f"backbone {name!r} names published weights, and a backbone is an architecture",
+            allowed=f"the architecture alone, {plain!r}, and beside it --init {name} to start from these weights",
+            next=f"--set model.backbone={plain}",
+        )
+    what = f"timm {timm.__version__} has no model named {name!r}"
+    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+    beside = f", nearest: {', '.join(near)}" if near else ""
+    if written_as_path(name, (".safetensors", ".pth", ".pt")) and ":" not in name:  # hf-hub:timm/resnet50
+        what = f"backbone {name!r} is a path, and a backbone is an architecture of timm's"
+        beside = "; weights to start from are named with --init"
+    raise UnknownNetwork(
+        what,
+        allowed=f"any of its {len(names)} models{beside}",
+        next="""python -c 'import timm; print(timm.list_models("*resnet*"))'""",
+    )
+
+
+def own_function(name: str) -> Callable[..., nn.Module] | None:
+    """The function that somebody has registered with timm as `name`; None: it is timm's own, or there is none."""
+    if name not in timm.list_models(glob.escape(name)):
+        return None
+    function: Callable[..., nn.Module] = timm.models.model_entrypoint(name)
+    return None if function.__module__.partition(".")[0] == "timm" else function
+
+
+def record(name: str) -> dict[str, str]:
+    """What a run notes of a network that is not timm's: where its function is; {} of timm's own."""
+    function = own_function(name)
+    if function is None:
+        return {}
+    about = {"name": name, "module": function.__module__, "file": "", "sha256": ""}
+    try:
+        file = Path(inspect.getsourcefile(function) or "").absolute()
+        about |= {"file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    except (OSError, TypeError):  # of a notebook's cell there is no file
+        pass
+    return about
+
+
+def refused_by_own(name: str, error: Exception) -> UserError:
+    """What to say where somebody's function does not build its network."""
+    reason = reason_of(error)
+    if "NoneType" in reason and "_args" in reason:  # timm notes its arguments in the network
+        reason = "it returns None, and no network"
+    return UserError(f"the function registered as {name!r} builds no network: {reason}", allowed=_TAKES)
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of an error, with the line of the network's code that it comes from where that is neither timm's
+    nor torch's, or where the error has no words."""
+    lines, name = str(error).strip().splitlines(), type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = next((frame for frame in reversed(frames) if not _within(frame, torch)), None)
+    if frame is None or not frame.line:
+        return lines[0] if lines else name
+    file = Path(frame.filename)
+    if lines and (_within(frame, timm) or Path(__file__).parent in file.parents):
+        return lines[0]
+    what = f"{name}: {lines[0]}," if lines else name
+    return f"{what} at `{frame.line}` in {file.name}" + (f", line {frame.lineno}" if lines else "")
+
+
+def _within(frame: traceback.FrameSummary, package: Any) -> bool:
+    return Path(package.__file__).parent in Path(frame.filename).parents

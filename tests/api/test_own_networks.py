@@ -1,0 +1,146 @@
+"""A network of somebody's, registered with timm: trained, opened again, and what is said of each mistake in it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from timm.models import _registry
+
+import barlowctl
+from barlowctl.api.training import pretrain
+
+SOURCE = """
+from timm.models import register_model
+from torch import nn
+
+
+class Small(nn.Module):
+    num_features = 12
+
+    def __init__(self, channels, mistake):
+        super().__init__()
+        self.body, self.mistake = nn.Conv2d(channels, 12, 3, stride=2), mistake
+
+    def forward(self, images):
+        maps = self.body(images)
+        if self.mistake == "word":
+            return maps.meen((2, 3))
+        vectors = maps.mean((2, 3))
+        return {"map": maps, "list": [vectors], "wide": vectors.repeat(1, 2)}.get(self.mistake, vectors)
+
+
+@register_model
+def own_small(pretrained=False, in_chans=3, mistake="", **_):
+    return Small(in_chans, mistake)
+
+
+@register_model
+def own_unsaid(pretrained=False, in_chans=3, **_):
+    return nn.Sequential(nn.Conv2d(in_chans, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+@register_model
+def own_nothing(pretrained=False, **_):
+    pass
+
+
+@register_model
+def own_closed(width):
+    return Small(3, "")
+
+
+@register_model
+def own_broken(pretrained=False, **_):
+    raise RuntimeError("no such file")
+"""
+OWN = ("own_small", "own_unsaid", "own_nothing", "own_closed", "own_broken")
+
+
+def forget() -> None:
+    """As in a process that has not imported the module."""
+    for name in OWN:
+        _registry._model_entrypoints.pop(name, None)
+        _registry._model_to_module.pop(name, None)
+    _registry._module_to_models.pop("own_parts", None)
+    sys.modules.pop("own_parts", None)
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file of a module that registers networks, imported."""
+    file = tmp_path / "own_parts.py"
+    file.write_text(SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("own_parts")
+    yield file
+    forget()
+
+
+def overrides(name: str, **arguments: str) -> dict[str, Any]:
+    own = {"backbone": name, "stem": "default", "backbone_args": arguments, "projector": [16, 16]}
+    return {"model": own, "train": {"epochs": 1, "precision": "fp32"}}
+
+
+def test_a_run_notes_who_registers_its_network(
+    parts: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody has, the error says what to import; where that has changed, a note says so."""
+    monkeypatch.chdir(tmp_path)
+    run = pretrain(recipe, overrides=overrides("own_small"), out="own")
+    about = json.loads((run.path / "run.json").read_text())["network"]
+    assert (about["name"], about["module"], about["file"]) == ("own_small", "own_parts", str(parts))
+    forget()
+    with pytest.raises(barlowctl.UserError, match=rf"'own_small', which own_parts \({parts}\) registered") as refused:
+        barlowctl.load("own").backbone()
+    assert refused.value.next == "in Python: import own_parts; then barlowctl.load('own')"
+    (run.path / "result.json").rename(run.path / "aside.json")
+    with pytest.raises(barlowctl.UserError, match="'own_small', which own_parts"):
+        pretrain(resume="own")
+    (run.path / "aside.json").rename(run.path / "result.json")
+    importlib.import_module("own_parts")
+    assert barlowctl.load("own").notes == ()
+    parts.write_text(SOURCE + "\n")
+    changed = f"the network is built by {parts}, which is not as it was when the run began"
+    assert changed in barlowctl.load("own").notes
+
+
+def test_commands_know_it_in_a_process_that_imports_it(
+    parts: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/python.md says."""
+    monkeypatch.chdir(tmp_path)
+    pretrain(recipe, overrides=overrides("own_small"), out="own")
+    page = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+    line = next(line for line in page.splitlines() if "runpy.run_module" in line)
+    code = line.split("'")[1].replace("my_networks", "own_parts")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
+    subprocess.run([sys.executable, "-c", code, "export", "own", "--out", "own.safetensors"], check=True)
+    assert Path("own.safetensors").is_file()
+
+
+@pytest.mark.usefixtures("parts")
+@pytest.mark.parametrize(
+    ("name", "mistake", "message", "advice"),
+    [
+        ("own_small", "word", r"'meen', at `return maps\.meen\(\(2, 3\)\)` in own_parts\.py, line 16", "its forward"),
+        ("own_small", "map", r"returns a tensor of shape \(1, 12, \d, \d\) per image", r"maps.mean((2, 3))"),
+        ("own_small", "list", "Small returns a list per image, and no tensor", r"maps.mean((2, 3))"),
+        ("own_small", "wide", "vectors of 24 numbers, and its num_features is 12", "num_features = 24"),
+        ("own_unsaid", "", "Sequential does not say how wide its features are", "num_features = WIDTH"),
+        ("own_nothing", "", "'own_nothing' builds no network: it returns None", None),
+        ("own_closed", "", "builds no network: own_closed.. got an unexpected keyword argument", None),
+        ("own_broken", "", "RuntimeError: no such file, at `raise .* in own_parts.py, line 43", None),
+    ],
+)
+def test_a_mistake_in_it_is_named(recipe: Path, name: str, mistake: str, message: str, advice: str | None) -> None:
+    with pytest.raises(barlowctl.UserError, match=message) as refused:
+        pretrain(recipe, overrides=overrides(name, **({"mistake": mistake} if mistake else {})))
+    assert advice is None or advice in str(refused.value.next)
+    assert advice is not None or "(pretrained=False, in_chans=3, **_)" in str(refused.value.allowed)
