@@ -17,6 +17,7 @@ from barlowctl import memory, shell
 from barlowctl.cli.advice import options_of, pairs, repeated, typed
 from barlowctl.cli.example_values import example_value, number_kind
 from barlowctl.cli.help import choices, kind
+from barlowctl.cli.other_words import meant
 from barlowctl.errors import UserError, did_you_mean, nearest
 from barlowctl.output_paths import NEXT, is_full, why_not_written
 
@@ -197,12 +198,12 @@ def _without_value(
 
 def _no_command(arguments: Sequence[str], path: Sequence[str], command: Any, help_page: str) -> UserError:
     name, rest = arguments[len(path)], arguments[len(path) + 1 :]
-    candidates = [known for known, child in command.commands.items() if not child.hidden]
-    near = nearest(name, candidates)
+    words = meant(path, name, command)
+    hint = f", did you mean '{' '.join(words[len(path) :])}'?" if words else ""
     return UserError(
-        f"there is no command '{' '.join([*path, name])}'{did_you_mean(name, candidates)}",
-        allowed=", ".join(candidates),
-        next=shell.line("barlowctl", *path, near, *rest) if near else help_page,
+        f"there is no command '{' '.join([*path, name])}'{hint}",
+        allowed=", ".join(known for known, child in command.commands.items() if not child.hidden),
+        next=shell.line("barlowctl", words[0], *words[1:], *rest) if words else help_page,
     )
 
 

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from barlowctl.errors import did_you_mean, nearest
 from barlowctl.recipe import objectives
 from barlowctl.recipe.allowed import allowed
+from barlowctl.recipe.other_words import key_meant, key_of_section
 from barlowctl.recipe.schema import Recipe
 from barlowctl.recipe.section import Section
 
@@ -96,7 +97,9 @@ def explain(problem: Any, origin: Origin, method: type[Section]) -> str:
             section = _section(names[:-1], method)
             keys = list(section.model_fields) if section else []
             parent = ".".join(names[:-1])
-            hint = _nearest(names[-1], keys, parent) or _nearest_anywhere(names[-1], method)
+            hint = (
+                _meant(names[-1], method) or _nearest(names[-1], keys, parent) or _nearest_anywhere(names[-1], method)
+            )
             if parent == "objective" and (owners := _methods_with(names[-1])):
                 hint = f" of {method.model_fields['name'].default}: it is one of {', '.join(owners)}."
             return f"{where}unknown key '{key}'{hint} Allowed in {parent or 'a recipe'}: {', '.join(keys)}."
@@ -121,7 +124,9 @@ def explain(problem: Any, origin: Origin, method: type[Section]) -> str:
             is_named = section is not None and message.partition(" ")[0] in section.model_fields
             return f"{origin.of_named(key, message)}: {f'{key}.' if is_named and names else ''}{message}."
         case "model_type" | "model_attributes_type" | "dict_type":
-            return f"{where}{key} is {_in_toml(value)}. Allowed: a section with keys of its own, as in [{key}]."
+            meant = key_of_section(key) if isinstance(value, str) else None
+            hint = f", did you mean '{meant}'?" if meant else "."
+            return f"{where}{key} is {_in_toml(value)}{hint} Allowed: a section with keys of its own, as in [{key}]."
         case _:
             in_list = isinstance(problem["loc"][-1], int) and problem["type"] != "missing"
             place = f"[{names[-1]}]" if in_list else ""
@@ -185,9 +190,15 @@ def _section(names: Sequence[str], method: type[Section]) -> type[BaseModel] | N
     return section
 
 
+def _meant(name: str, method: type[Section]) -> str:
+    """A hint at the key that other tools call so."""
+    meant = key_meant(name, schema_keys(method))
+    return f", did you mean '{meant}'?" if meant else ""
+
+
 def _nearest(name: str, keys: Sequence[str], parent: str) -> str:
     """A hint at the nearest key of the same section, in full."""
-    near = nearest(name, keys)
+    near = nearest(name, keys, cutoff=0.6)
     return f", did you mean '{parent}.{near}'?".replace("'.", "'") if near else ""
 
 

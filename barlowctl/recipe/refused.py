@@ -12,6 +12,8 @@ from barlowctl import shell
 from barlowctl.recipe.objectives import METHODS
 from barlowctl.recipe.section import DoesNotFit
 
+AS_A_SECTION = ("model_type", "model_attributes_type", "dict_type")
+"""pydantic's names of a value in the place of a section."""
 LIMITS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
 """pydantic's names of a number beyond a limit -> of the limit."""
 
@@ -110,6 +112,8 @@ def _culprit(problem: Any, overridden: Mapping[str, str]) -> str | None:
         parts = key.split(".")
         if parts in (names[: len(parts)], [*names[:1], *names[2:]][: len(parts)]):  # objective.METHOD.key
             return key
+        if problem["type"] == "extra_forbidden" and parts[: len(names)] == names:  # of a section that there is not
+            return key
     return None
 
 
@@ -118,8 +122,9 @@ def _instead(problem: Any, line: str, key: str | None, overridden: Mapping[str, 
     if key is None:
         return None
     proposed = re.search(r", did you mean '([^']+)'\?", line)
-    if proposed and problem["type"] == "extra_forbidden":
-        return f"{proposed[1]}={overridden[key].partition('=')[2].strip()}"
+    if proposed and problem["type"] in ("extra_forbidden", *AS_A_SECTION):
+        inside = key.removeprefix(".".join(place_of(problem)))  # optimzer.lr: optimizer.lr
+        return f"{proposed[1]}{inside}={overridden[key].partition('=')[2].strip()}"
     if proposed:
         return f"{key}={proposed[1]}"
     if problem["type"] not in LIMITS or problem["loc"][-1] != key.rpartition(".")[2]:  # or it is of an item of a list

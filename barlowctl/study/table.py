@@ -223,7 +223,7 @@ def markdown(study: Study, table: Sequence[Row]) -> str:
 
 def notes(study: Study, table: Sequence[Row]) -> list[str]:
     """What has to be known to read a table, a line each: what it is of, what failed, what is missing."""
-    lines = [f"Note: {study.note}."] if study.note else []
+    lines = ([f"Note: {study.note}."] if study.note else []) + resolved(table)
     for note in dict.fromkeys(note for row in table for note in row["notes"]):
         having = [row["variant"] for row in table if note in row["notes"]]
         lines.append(f"Note on {'all variants' if len(having) == len(table) else ', '.join(having)}: {note}.")
@@ -233,6 +233,24 @@ def notes(study: Study, table: Sequence[Row]) -> list[str]:
     missing = [f"{row['variant']} (seed{'s' * (len(row['missing']) > 1)} {', '.join(map(str, row['missing']))})"
                for row in table if row["missing"]]  # fmt: skip
     return lines + ([f"Missing: {'; '.join(missing)}."] if missing else [])
+
+
+def resolved(table: Sequence[Row]) -> list[str]:
+    """Of a table without the paper's numbers, whose verdicts say it: which differences are more than chance."""
+    others = [row for row in table if row["baseline"] not in (row["variant"], row["same_as"])]
+    others = [row for row in others if row.get("linear_top1_difference") is not None]
+    if not others or any(row["published_difference"] for row in table):
+        return []
+    what = f"Differences are of linear top-1 to {' and '.join(dict.fromkeys(row['baseline'] for row in others))}"
+    with_room = [row for row in others if row["linear_top1_margin"] is not None]
+    if not with_room:
+        return [f"{what}; of one seed each they may be chance: --seeds 3 adds their 95 % intervals."]
+    beyond = [row["variant"] for row in with_room if abs(row["linear_top1_difference"]) > row["linear_top1_margin"]]
+    lines = [
+        f"{what}, with half their 95 % interval (Welch), each by itself. "
+        f"Larger than that: {', '.join(beyond) or 'none'}, of {len(with_room)}."
+    ]
+    return lines if beyond or len(with_room) < len(others) else [*lines, "More seeds make the intervals narrower."]
 
 
 def as_csv(table: Sequence[Row]) -> str:

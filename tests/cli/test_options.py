@@ -13,7 +13,7 @@ from typing import Any, get_args
 import pytest
 import typer
 
-from barlowctl.cli import app
+from barlowctl.cli import app, other_words
 from barlowctl.cli import options as shared
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.cli.help import choices, kind
@@ -137,11 +137,27 @@ def test_a_wrong_choice_is_refused_with_the_right_ones(path: str, name: str, cap
     ]
 
 
+def test_words_of_other_tools_stand_for_commands_that_there_are() -> None:
+    commands = {context.command_path.removeprefix("barlowctl").strip() for context in contexts()}
+    ours = [words for words in other_words._COMMANDS.values() if words[0] != "--version"]
+    named = {" ".join(word for word in words if not word.startswith("-") and "." not in word) for words in ours}
+    within = {f"{group} {name}" for group, names in other_words._WITHIN.items() for name in names.values()}
+    assert named | within <= commands
+    taken = {f"{group} {word}" for group, names in other_words._WITHIN.items() for word in names}
+    assert not (taken | set(other_words._COMMANDS)) & commands
+
+
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
         (["prob", "x"], ["there is no command 'prob', did you mean 'probe'?", "next: barlowctl probe x"]),
         (["runs", "compair", "a"], ["'runs compair', did you mean 'compare'?", "next: barlowctl runs compare a"]),
+        (["evaluate", "x"], ["'evaluate', did you mean 'probe'?", "next: barlowctl probe x"]),
+        (["predict"], ["'predict', did you mean 'embed'?", "next: barlowctl embed\n"]),
+        (["resume", "x"], ["'resume', did you mean 'pretrain --resume'?", "next: barlowctl pretrain --resume x"]),
+        (["compare", "a"], ["'compare', did you mean 'runs compare'?", "next: barlowctl runs compare a"]),
+        (["data", "download", "stl10"], ["did you mean 'get'?", "next: barlowctl data get stl10"]),
+        (["runs", "delete", "x"], ["there is no command 'runs delete'\n", "next: barlowctl runs --help"]),
         (["xyz"], ["there is no command 'xyz'\n", "allowed: pretrain, ", "next: barlowctl --help"]),
         (["probe", "--dta=x", "-q"], ["there is no option --dta, did you", "next: barlowctl probe --data=x -q"]),
         (["embed", "--samples", "9"], ["there is no option --samples\n", "next: barlowctl embed --help"]),

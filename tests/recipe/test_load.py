@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from barlowctl import shell
 from barlowctl.errors import UserError
-from barlowctl.recipe import catalog, load
-from barlowctl.recipe.problems import Origin
+from barlowctl.recipe import catalog, load, objectives, other_words
+from barlowctl.recipe.problems import Origin, schema_keys
 
 MINIMAL = 'name = "mine"\n[data]\ndataset = "photos"\n'
 REQUIRED = {"resnet50", "resnet50-300ep", "cifar10-resnet18", "imagenet100-resnet18", "quickstart", "fashion-mnist"}
@@ -291,7 +291,10 @@ def test_an_error_shows_the_recipe_that_was_named(tmp_path: Path) -> None:
     ("override", "says"),
     [
         ("views.small=4", r"views\.small is 4\. Allowed: a section with keys of its own, as in \[views\.small\]"),
-        ("objective=simclr", r"objective is 'simclr'\. Allowed: a section with keys of its own, as in \[objective\]"),
+        (
+            "objective=simclr",
+            r"objective is 'simclr', did you mean 'objective\.name'\? Allowed: a section with keys of its own",
+        ),
         ("init.heads=maybe", r"init\.heads is 'maybe'\. Allowed: true or false\."),
         (
             "model.projector=256",
@@ -410,8 +413,27 @@ def test_another_problem_beside_is_not_answered_by_that_change() -> None:
         (["train.epoch=0"], "without --set=train.epoch=0"),  # the nearest key does not take it
         (["epochs=20"], "--set train.epochs=20 without --set=epochs=20"),
         (["objective.name=simclrr"], "--set objective.name=simclr"),
-        (["objective.name=simclr", "objective.tau=1"], "without --set=objective.tau=1"),
-        (["views.mean=[1,2]", "train.seed=3"], "barlowctl recipes show quickstart"),  # pydantic names the latter alone
+        (["objective.name=simclr", "objective.mu=1"], "without --set=objective.mu=1"),
+        (
+            ["objective.name=simclr", "objective.tau=1"],
+            "--set objective.temperature=1 without --set=objective.tau=1",
+        ),
+        (  # pydantic names the latter alone
+            ["views.mean=[1,2]", "train.mu=3"],
+            "--set data.channels=2 --set 'views.std=[0.353, 0.353]' without --set=train.mu=3",
+        ),
+        (
+            ["views.mean=[1,2]", "train.seed=3"],
+            "--set seed=3 --set data.channels=2 --set 'views.std=[0.353, 0.353]' without --set=train.seed=3",
+        ),
+        (["optimzer.lr=0.1"], "--set optimizer.lr=0.1 without --set=optimzer.lr=0.1"),
+        (["view.frist.blur=0.1"], "without --set=view.frist.blur=0.1"),  # two words are wrong
+        (["views.frist.blur=0.1"], "--set views.first.blur=0.1 without --set=views.frist.blur=0.1"),
+        (["learning_rate=1e-3"], "--set optimizer.lr=1e-3 without --set=learning_rate=1e-3"),
+        (["train.optimizer=adamw"], "--set optimizer.name=adamw without --set=train.optimizer=adamw"),
+        (["objective.lambda=0.1"], "--set objective.lambd=0.1 without --set=objective.lambda=0.1"),
+        (["optimizer=adamw"], "--set optimizer.name=adamw without --set=optimizer=adamw"),
+        (["objective=vicreg"], "--set objective.name=vicreg without --set=objective=vicreg"),
         (["views.mean=[1,2]", "train.epochs=20"], "--set data.channels=2 --set 'views.std=[0.353, 0.353]'"),
         (
             ["data.range=x", "views.mean=[1,2,3]"],
@@ -432,6 +454,14 @@ def test_a_refused_override_is_answered_by_what_the_recipe_takes(overrides: list
     with pytest.raises(UserError) as refused:
         load.load("quickstart", overrides)
     assert refused.value.next == following
+
+
+def test_words_of_other_tools_are_of_keys_that_there_are() -> None:
+    keys = [key for method in objectives.METHODS.values() for key in schema_keys(method)]
+    words = [word for of_key in other_words._KEYS.values() for word in of_key]
+    assert set(other_words._KEYS) | set(other_words._SECTIONS.values()) <= set(keys)
+    assert len(words) == len(set(words))
+    assert not set(words) & {key.rpartition(".")[2] for key in keys}
 
 
 def test_a_recipe_that_is_wrong_without_its_overrides_is_looked_at(tmp_path: Path) -> None:
