@@ -127,6 +127,7 @@ REASONS = {
     "save their slices as PNG to have them read": EDIT,
     "save their tiles as PNG, JPEG or TIFF to have them read": EDIT,
     "convert one with: bfconvert FILE FILE.ome.tif (Bio-Formats)": EDIT,
+    "save one so that it is read: save('FILE.mat', '-v7.3')": EDIT,
     "save their images as PNG (of more than three bands: as .npy or TIFF) to have them read": EDIT,
     "read from a folder without other images, or as a file that is named": EDIT,
     "read from a folder without image files, or as a file that is named": EDIT,

@@ -22,6 +22,7 @@ from barlowctl.data.images.deep import Deep
 from barlowctl.data.images.pixels import read_parts
 from barlowctl.exports import ExportedModel, export
 from barlowctl.model import Preprocessing, build_backbone
+from tests.data.matlab_files import save
 from tests.docs.newcomer import NARROW, SMALL, interrupt_the_next_run, pictures, sets
 
 Captured = pytest.CaptureFixture[str]
@@ -145,6 +146,18 @@ def science(random: np.random.Generator) -> None:
         with h5py.File(f"slides/patient_{patient:03}_slide_1.h5", "w") as file:
             file["imgs"] = random.integers(0, 256, (4, 24, 24, 3), np.uint8)
             file["label"] = np.arange(4) % 2
+    for place, count in (("train/benign", 6), ("train/malignant", 6), ("test/benign", 4), ("test/malignant", 4)):
+        Path("scans", place).mkdir(parents=True)
+        with h5py.File(f"scans/{place}/1.h5", "w") as file:
+            file["imgs"] = random.integers(0, 256, (count, 24, 24, 3), np.uint8)
+    with h5py.File("tumours.h5", "w") as file:
+        for group in ("benign/slide_1", "benign/slide_2", "malignant/slide_3"):
+            file[f"{group}/images"] = random.integers(0, 256, (10, 24, 24, 3), np.uint8)
+    Path("figshare").mkdir()
+    for number in range(20):
+        image = random.integers(0, 4000, (24, 24)).astype(np.int16)
+        save(Path(f"figshare/{number}.mat"), cjdata__image=image, cjdata__label=float(number % 2 + 1))
+    save(Path("nyu_depth_v2_labeled.mat"), images=random.integers(0, 256, (24, 32, 3, 8), np.uint8))
     Path("cutouts").mkdir()
     rows = ["file_name,label"]
     for number in range(32):

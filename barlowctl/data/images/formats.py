@@ -54,7 +54,8 @@ NUMPY_ARCHIVE = Format("archives of NumPy arrays", advice="each is read as a fil
 _ARRAYS = "save their images as PNG (of more than three bands: as .npy or TIFF) to have them read"
 HDF5 = Format("HDF5 files", advice="read from a folder without image files, or as a file that is named")
 HDF5_COMPRESSED = Format("compressed HDF5 files", advice="unpack one with: gunzip FILE.h5.gz")
-ARRAYS = Format("files of arrays (MATLAB, TFRecord, LMDB)", advice=_ARRAYS)
+MATLAB = Format("MATLAB files before version 7.3", advice="save one so that it is read: save('FILE.mat', '-v7.3')")
+ARRAYS = Format("files of arrays (TFRecord, LMDB)", advice=_ARRAYS)
 DOCUMENT = Format("other files")
 LEFTOVER = Format("backup copies and unfinished downloads")
 
@@ -82,7 +83,8 @@ _ENDINGS: dict[Format, str] = {
     NUMPY_ARCHIVE: "npz",
     HDF5: "h5 hdf5 he5",
     HDF5_COMPRESSED: "h5.gz hdf5.gz",
-    ARRAYS: "mat tfrecord tfrecords mdb lmdb rec",
+    MATLAB: "mat",
+    ARRAYS: "tfrecord tfrecords mdb lmdb rec",
     LEFTOVER: "bak orig old tmp temp part partial crdownload download swp aria2",
 }
 _BY_ENDING = {ending: kind for kind, endings in _ENDINGS.items() for ending in endings.split()}
@@ -143,6 +145,8 @@ _MAGIC: tuple[tuple[int, bytes, Format], ...] = (
     (0, b"PAR1", ARCHIVE),
     (0, b"\x93NUMPY", NUMPY),
     (0, b"\x89HDF\r\n\x1a\n", HDF5),
+    (0, b"MATLAB 7.3 MAT-file", HDF5),
+    (0, b"MATLAB 5.0 MAT-file", MATLAB),
 )
 _PORTABLE = re.compile(rb"P[1-6][ \t\r\n]+[0-9#]")  # PBM, PGM, PPM
 _BRANDS = {
@@ -174,10 +178,11 @@ def content_decides(name: str) -> bool:
     """Whether a file must be looked into: its ending says nothing, or names images that cannot be read here.
 
     Phones and programs call JPEGs .heic, and of DICOM and FITS files some have no picture (`dicom_classes`,
-    `without_picture`); camera RAW images begin as TIFF files do, so their ending counts.
+    `without_picture`), and MATLAB files are HDF5 or not; camera RAW images begin as TIFF files do, so that their ending
+    counts.
     """
     file_format = by_ending(name)
-    return file_format in (None, DICOM, FITS) or (
+    return file_format in (None, DICOM, FITS, MATLAB) or (
         file_format in (HEIC, AVIF, JPEG_2000, JPEG_XL) and not readable(file_format)
     )
 

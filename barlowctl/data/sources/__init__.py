@@ -21,7 +21,7 @@ from barlowctl.data.sources.picture import Source
 from barlowctl.data.sources.read_options import NO_OPTIONS, ReadOptions
 from barlowctl.data.sources.shard_folders import find_shard_folder
 from barlowctl.data.sources.tar_shards import open_tar_shards, tar_files
-from barlowctl.data.tree.scan import Scan, has_images
+from barlowctl.data.tree.scan import has_images
 from barlowctl.data.tree.splits import SPLITS
 from barlowctl.errors import UserError, instead
 
@@ -106,11 +106,8 @@ def _of_hdf5(path: Path, split: str, options: ReadOptions) -> Source | None:
     """The HDF5 files in a folder without image files: beside these they are features or weights."""
     if has_images(path):
         return None
-    for folder in _candidates(path):
-        if (opened := open_hdf5_folder(folder, split, options)) is not None:
-            Scan(folder, opened.scan_report).images(but=[file.name for file in hdf5_files_in(folder)])
-            return opened
-    return None
+    direct = [folder for folder in _candidates(path) if hdf5_files_in(folder)]
+    return open_hdf5_folder(direct[0] if direct else path, split, options)
 
 
 def _candidates(path: Path) -> list[Path]:

@@ -27,15 +27,22 @@ class ArrayImages(Source):
     Args:
         kind: `images in ...`.
         of: arrays by their split, see `array_names.by_split`; at least one array.
+        folders: labels of all images of the split that the folders around their files say; None: those in `of`.
 
     Raises:
         UserError: no such split, no images, or labels of another number of images.
     """
 
-    choices = ("image_column", "label_column")
+    choices: tuple[str, ...] = ("image_column", "label_column")
 
     def __init__(
-        self, path: Path, split: str, of: Mapping[str, Sequence[SplitArrays]], report: ScanReport, kind: str
+        self,
+        path: Path,
+        split: str,
+        of: Mapping[str, Sequence[SplitArrays]],
+        report: ScanReport,
+        kind: str,
+        folders: Labels | None = None,
     ) -> None:
         self.path, self.split, self.kind, self.scan_report = path, split, kind, report
         name = next((name for name in (split, SAME_SPLIT.get(split, split), "") if name in of), None)
@@ -61,7 +68,7 @@ class ArrayImages(Source):
             more = f" and {len(beside) - 1} more" if beside[1:] else ""
             self.scan_report.note(f"labels are those of {written(beside[0])}{more}")
         training = of["train"] if "train" in of and name != "train" else ()
-        labels = _labels(parts, training, path)
+        labels = folders or _labels(parts, training, path)
         self._labels, self.class_names = labels.numbers, labels.class_names
         for note in labels.notes:
             self.scan_report.note(note)

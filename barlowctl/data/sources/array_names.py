@@ -108,11 +108,11 @@ def by_split(
         many = [array for array in arrays if may_be_images(array)]
         if not many:
             raise no_images_in(path, arrays)
-        of_name = _called(path, image_name, many, "images")
-        images = _named(path, [(split_in(array.words) or "", array) for array in of_name], "images")
+        of_name = called(path, image_name, many, "images")
+        images = one_of_each(path, [(split_in(array.words) or "", array) for array in of_name], "images")
     else:
-        called = [(split, array) for array, split, part in parts if part == "images" and may_be_images(array)]
-        images = _named(path, called, "images")
+        of_words = [(split, array) for array, split, part in parts if part == "images" and may_be_images(array)]
+        images = one_of_each(path, of_words, "images")
     if not images:
         candidates = [array for array in arrays if may_be_images(array) and _has_no_known_word(array)]
         if len(candidates) != 1:
@@ -120,11 +120,11 @@ def by_split(
         images = {split_in(array.words) or "": array for array in candidates}
     if label_name not in (None, "none"):
         others = [array for array in arrays if may_be_labels(array) and not any(array is a for a in images.values())]
-        of_name = _called(path, str(label_name), others, "labels")
+        of_name = called(path, str(label_name), others, "labels")
         of_split = [(split_in(array.words) or "", array) for array in of_name]
     else:
         of_split = [(split, array) for array, split, part in parts if part == "labels" and may_be_labels(array)]
-    labels = _named(path, [(split, array) for split, array in of_split if split in images], "labels")
+    labels = one_of_each(path, [(split, array) for split, array in of_split if split in images], "labels")
     if not labels and len(images) == 1:
         ((split, own),) = images.items()
         unnamed = [array for array in arrays if array is not own and _UNNAMED.fullmatch(array.name)]
@@ -166,11 +166,15 @@ def says_no_images(array: StoredArray) -> bool:
 Part = Literal["images", "labels"]
 
 
-def _called(path: Path, name: str, arrays: Sequence[StoredArray], part: Part) -> list[StoredArray]:
-    """The arrays of a name, with the groups that they lie in or without."""
-    called = [array for array in arrays if array.name == name or array.name.endswith(f"/{name}")]
-    if called:
-        return called
+def called(path: Path, name: str, arrays: Sequence[StoredArray], part: Part) -> list[StoredArray]:
+    """The arrays of a name, with the groups that they lie in or without.
+
+    Raises:
+        UserError: there is none.
+    """
+    of_name = [array for array in arrays if array.name == name or array.name.endswith(f"/{name}")]
+    if of_name:
+        return of_name
     there = list(dict.fromkeys(array.name.rpartition("/")[2] for array in arrays))
     what = f"'{name}'{did_you_mean(name, there)}, and {path} has no such array"
     allowed = ", ".join(map(str, arrays[:NAMED])) or ALLOWED
@@ -181,7 +185,12 @@ def _called(path: Path, name: str, arrays: Sequence[StoredArray], part: Part) ->
     raise UserError(f"--label-column is {what}", allowed=f"{allowed}; none: without labels", next=other)
 
 
-def _named(path: Path, arrays: Sequence[tuple[str, StoredArray]], part: Part) -> dict[str, StoredArray]:
+def one_of_each(path: Path, arrays: Sequence[tuple[str, StoredArray]], part: Part) -> dict[str, StoredArray]:
+    """The array of each split.
+
+    Raises:
+        UserError: two of one split.
+    """
     named: dict[str, StoredArray] = {}
     for split, array in arrays:
         if split in named:

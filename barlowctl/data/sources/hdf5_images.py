@@ -6,11 +6,14 @@ its name (`array_names`), else by that of its file; a file's name also says the 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from barlowctl.data.images import formats
 from barlowctl.data.sources.array_images import ArrayImages
 from barlowctl.data.sources.array_names import (
     LABEL_WORDS,
@@ -25,15 +28,16 @@ from barlowctl.data.sources.array_names import (
 )
 from barlowctl.data.sources.hdf5_files import in_file
 from barlowctl.data.sources.hdf5_groups import Hdf5Groups
+from barlowctl.data.sources.hdf5_units import KIND, Unit, of_units, says_many, units_in_groups
 from barlowctl.data.sources.picture import Source
 from barlowctl.data.sources.read_options import ReadOptions
 from barlowctl.data.sources.stored_array import StoredArray
-from barlowctl.data.tree.scan import system_or_hidden
+from barlowctl.data.tree.regular import read_head
+from barlowctl.data.tree.scan import Scan, system_or_hidden
 from barlowctl.data.tree.scan_report import ScanReport
 from barlowctl.data.tree.splits import split_in
 from barlowctl.errors import UserError
 
-KIND = "images in HDF5 files"
 ENDINGS = (".h5", ".hdf5", ".he5")
 _LAST_WORD = re.compile(r"(?i)(.*?)([a-z]+)$")
 
@@ -45,55 +49,94 @@ def open_hdf5(path: Path, split: str, options: ReadOptions) -> Source:
         UserError: h5py is not there, a damaged file, no images in it, or as `array_names.by_split` does.
     """
     report, arrays = ScanReport(), _with_roles(in_file(path), path)
-    of = by_split(path, arrays, report, options.image_column, options.label_column)
-    if not of and are_images(arrays):
+    try:
+        of, unclear = by_split(path, arrays, report, options.image_column, options.label_column), None
+    except UserError as error:
+        of, unclear = {}, error
+    if of:
+        if len(of) == 1 and options.label_column is None:
+            of = {name: _with_labels_beside(own) for name, own in of.items()}
+        return ArrayImages(path, split, {name: [own] for name, own in of.items()}, report, KIND)
+    units = units_in_groups(path, arrays, report, options)
+    clear = any(pair.labels or says_many(pair.images) for unit in units for pair in unit.of.values())
+    if unclear is None and not clear and are_images(arrays):
         return Hdf5Groups(path, split, options.class_folders)
-    if not of:
-        raise no_images_in(path, arrays)
-    if len(of) == 1 and options.label_column is None:
-        of = {name: _with_labels_beside(own) for name, own in of.items()}
-    return ArrayImages(path, split, {name: [own] for name, own in of.items()}, report, KIND)
+    if units:
+        return of_units(path, split, units, report, options)
+    raise unclear or no_images_in(path, arrays)
 
 
 def hdf5_files_in(folder: Path) -> list[Path]:
-    """HDF5 files that lie directly in a folder, by their endings, sorted."""
+    """HDF5 files that lie directly in a folder, by their endings, and MATLAB's that are such, sorted."""
     return [
         file
         for file in sorted(folder.iterdir())
-        if file.suffix.lower() in ENDINGS and not system_or_hidden(file.name, folder=False) and file.is_file()
+        if not system_or_hidden(file.name, folder=False) and file.is_file() and _is_hdf5(file)
     ]
+
+
+def _is_hdf5(file: Path) -> bool:
+    if file.suffix.lower() != ".mat":
+        return file.suffix.lower() in ENDINGS
+    with suppress(OSError):
+        return formats.by_content(read_head(file)) is formats.HDF5
+    return False
 
 
 def open_hdf5_folder(folder: Path, split: str, options: ReadOptions) -> ArrayImages | None:
     """The HDF5 files in a folder as one data set, in the order of their names; None where there are none.
 
+    Those in folders below are read where none, or none with images, lies directly in it; their folders may be splits
+    and classes.
+
     Raises:
         UserError: none has images, or as `open_hdf5` does.
     """
-    report, of = ScanReport(), dict[str, list[SplitArrays]]()
-    files = hdf5_files_in(folder)
-    without: list[tuple[Path, list[StoredArray]]] = []
-    for file in files:
-        named = [replace(array, inside=file.name) for array in in_file(file)]
+    report, beside = ScanReport(), ScanReport()
+    names = Scan(folder, beside, also=formats.HDF5).walk()
+    direct = [file.name for file in hdf5_files_in(folder)]
+    below = [name for name in names if os.sep in name]
+    if direct:
+        try:
+            opened = _of_files(folder, direct, split, report, options)
+        except UserError:
+            if not below:
+                raise
+        else:
+            for name in below:
+                report.skip("HDF5 files in folders below", name)
+            Scan(folder, report).images(but=direct)
+            return opened
+    return _of_files(folder, names, split, beside, options) if below else None
+
+
+def _of_files(folder: Path, names: Sequence[str], split: str, report: ScanReport, options: ReadOptions) -> ArrayImages:
+    units, without = list[Unit](), list[tuple[Path, list[StoredArray]]]()
+    for name in names:
+        file = folder / name
+        named = [replace(array, inside=name) for array in in_file(file)]
         arrays = _with_roles(named, file, split_in(file.stem) or "")
-        if not (own := by_split(folder, arrays, report, options.image_column, options.label_column)):
+        try:
+            own, unclear = by_split(folder, arrays, report, options.image_column, options.label_column), None
+        except UserError as error:
+            own, unclear = {}, error
+        if own:
+            beside = options.label_column is None and len(own) == 1
+            units.append(Unit(name, {of: _with_labels_beside(pair) if beside else pair for of, pair in own.items()}))
+        elif in_groups := units_in_groups(folder, arrays, report, options):
+            units += in_groups
+        elif unclear is not None:
+            raise unclear
+        else:
             without.append((file, arrays))
-            continue
-        for name, pair in own.items():
-            beside = pair if options.label_column is not None or len(own) > 1 else _with_labels_beside(pair)
-            of.setdefault(name, []).append(beside)
-    if not of:
-        if not without:
-            return None
+    if not units:
         raise no_images_in(folder, [array for _, arrays in without for array in arrays])
-    taken = {array.file for parts in of.values() for own in parts for array in (own.images, own.labels) if array}
+    pairs = [pair for unit in units for pair in unit.of.values()]
+    taken = {array.file for pair in pairs for array in (pair.images, pair.labels) if array}
     for file, arrays in without:
         for array in arrays if file not in taken else ():
             report.skip(UNKNOWN, array.full_name)
-    if "" in of and len(of) > 1:
-        for pair in of.pop(""):
-            report.skip("files of another split or none", pair.images.inside)
-    return ArrayImages(folder, split, of, report, KIND)
+    return of_units(folder, split, units, report, options)
 
 
 def _with_roles(arrays: Sequence[StoredArray], file: Path, split: str = "") -> list[StoredArray]:
@@ -130,5 +173,10 @@ def _with_labels_beside(own: SplitArrays) -> SplitArrays:
                 allowed="one array, called y, labels or targets",
                 next="--label-column none",
             )
-        return SplitArrays(own.images, replace(labels[0], inside=beside.name))
+        return SplitArrays(own.images, replace(labels[0], inside=_beside(own.images.inside, beside)))
     return own
+
+
+def _beside(inside: str, file: Path) -> str:
+    """What to call a file beside another one, which is called `inside`."""
+    return f"{os.path.dirname(inside)}/{file.name}" if os.path.dirname(inside) else file.name

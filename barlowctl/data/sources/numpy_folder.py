@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from barlowctl.data.images import formats
 from barlowctl.data.labels.label_table import FilesOnDisk
 from barlowctl.data.sources.image_folder import no_images
 from barlowctl.data.sources.named_images import NamedImages
@@ -25,7 +26,7 @@ class NumpyFolder(NamedImages):
 
     def __init__(self, path: Path, split: str, class_folders: ClassFolders | None = None) -> None:
         self.kind = "images in NumPy files"
-        names = Scan(path, self.scan_report, arrays=True).walk()
+        names = Scan(path, self.scan_report, also=formats.NUMPY).walk()
         if not names:
             raise no_images(path, self.scan_report)
         self._arrange(path, split, names, class_folders)
@@ -55,4 +56,4 @@ class NumpyFolder(NamedImages):
 
 def has_arrays(path: Path) -> bool:
     """Whether `.npy` files lie below a folder."""
-    return bool(Scan(path, ScanReport(), arrays=True).walk())
+    return bool(Scan(path, ScanReport(), also=formats.NUMPY).walk())

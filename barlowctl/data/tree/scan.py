@@ -98,11 +98,11 @@ class Scan:
     """Looks at a folder and what is below it; what is no image goes to a report. No folder is read twice.
 
     Args:
-        root: the folder that names begin in. arrays: `.npy` files are images too.
+        root: the folder that names begin in. also: files of this format, of arrays, are taken as images are.
     """
 
-    def __init__(self, root: Path, report: ScanReport, *, arrays: bool = False) -> None:
-        self.root, self.scan_report, self.arrays = root, report, arrays
+    def __init__(self, root: Path, report: ScanReport, *, also: formats.Format | None = None) -> None:
+        self.root, self.scan_report, self.also = root, report, also
         self._seen: set[tuple[int, int]] = set()
 
     def images(self, inside: str = "", but: Collection[str] = ()) -> list[str]:
@@ -147,8 +147,9 @@ class Scan:
                         continue
                     name = start + entry.name
                     kind, advice = _kind(entry)
-                    if self.arrays and kind == formats.NUMPY.kind:
-                        empty = holds_none(partial(open_regular, entry.path), without_picture.numpy)
+                    if self.also is not None and kind == self.also.kind:
+                        numpy = self.also is formats.NUMPY
+                        empty = numpy and holds_none(partial(open_regular, entry.path), without_picture.numpy)
                         kind, advice = (without_picture.NUMPY_KIND, "") if empty else (_IMAGE, "")
                     if kind in (_IMAGE, _FOLDER) and entry.is_symlink() and self._leads_back(entry, top):
                         kind = READ_ALREADY

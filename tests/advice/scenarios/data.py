@@ -288,6 +288,15 @@ def hdf5(**arrays: object) -> Callable[[Patch], None]:
     return prepare
 
 
+def hdf5_in_folders(patch: Patch) -> None:
+    """Files of images in folders of two splits, and a file of slides, each a group."""
+    for split in ("train", "test"):
+        hdf5(images=SQUARES)(patch)
+        Path("slides", split).mkdir(parents=True)
+        Path("all.h5").rename(Path("slides", split, "1.h5"))
+    hdf5(**{f"slide_{number}/{name}": SQUARES for number in (1, 2) for name in ("imgs",)}, kind=np.arange(8))(patch)
+
+
 def two_of_labels(patch: Patch) -> None:
     """`x.h5`, and a file of labels beside it that has two arrays of them."""
     import h5py
@@ -412,6 +421,10 @@ SCENARIOS = {
         [*PACK, "all.h5", "./new.beton"], hdf5(x=SQUARES, y=np.arange(8), target=np.arange(8))
     ),
     "two arrays of labels beside": Scenario([*PACK, "x.h5", "./new.beton"], two_of_labels),
+    "no such split of HDF5 files in folders": Scenario(
+        [*PACK, "slides", "./new.beton", "--split", "unlabelled"], hdf5_in_folders
+    ),
+    "no such labels in groups": Scenario([*PACK, "all.h5", "./new.beton", "--label-column", "kinds"], hdf5_in_folders),
     "no such array": Scenario([*PACK, "all.h5", "./new.beton", "--image-column", "image"], hdf5(images=SQUARES)),
     "no such array of labels": Scenario(
         [*PACK, "all.h5", "./new.beton", "--label-column", "kinds"], hdf5(images=SQUARES, kind=np.arange(8))

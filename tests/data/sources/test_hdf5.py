@@ -23,7 +23,7 @@ from barlowctl.data.beton.reader import Beton
 from barlowctl.data.images.conversion import Choices
 from barlowctl.data.images.pixels import decode_picture
 from barlowctl.data.loaders.plain import Pictures
-from barlowctl.data.sources import hdf5_files, open_source, other_splits
+from barlowctl.data.sources import hdf5_opened, open_source, other_splits
 from barlowctl.data.sources.picture import Source
 from barlowctl.data.sources.read_options import ReadOptions
 from barlowctl.data.sources.sample import conversion_of
@@ -302,7 +302,7 @@ def test_no_more_is_read_than_the_chunks_of_an_image(tmp_path: Path, monkeypatch
     assert sum(read) == images.nbytes  # each chunk once
     assert max(read) == 7 * 80
     read.clear()
-    monkeypatch.setattr(hdf5_files, "_BLOCK", 3 * 80)
+    monkeypatch.setattr(hdf5_opened, "_BLOCK", 3 * 80)
     assert np.array_equal(open_source(path)[39].data, images[39])
     assert max(read) <= 3 * 80
 
@@ -332,7 +332,7 @@ def test_rows_are_read_by_several_threads_and_processes(tmp_path: Path) -> None:
     reading, done = threading.Event(), threading.Event()
 
     def read_on() -> None:
-        with hdf5_files._lock:
+        with hdf5_opened._lock:
             reading.set()
             done.wait(60)
 
