@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from barlowctl.channels import in_words
 from barlowctl.data.images import formats, numpy_array, readers
+from barlowctl.data.images.band_choice import no_such_band
 from barlowctl.data.images.deep import Deep
 from barlowctl.data.images.limits import MAX_BYTES, check_bytes
 from barlowctl.data.images.parts import Parts
@@ -29,7 +31,7 @@ def read(data: bytes, bands: tuple[int, ...]) -> Parts | None:
     """The picture in a FITS file, compressed by gzip or in itself (`.fits.fz`); None: it is none.
 
     Args:
-        bands: as of `tiff.read`.
+        bands: as of `tiff.read`: where any are chosen, pictures of one band each, all of one size and type, are bands.
 
     Raises:
         Unreadable: astropy is not installed, the file has no picture (tables), is cut short, has more than three axes,
@@ -47,6 +49,8 @@ def read(data: bytes, bands: tuple[int, ...]) -> Parts | None:
         if not pictures:
             kinds = ", ".join(dict.fromkeys(type(part).__name__ for part in file))
             raise Unreadable(f"a FITS file without a picture ({kinds}): a catalogue or spectrum")
+        if bands and _are_bands(pictures):
+            return _of_parts(file, pictures, content, bands)
         first = pictures[0]
         described = f"a FITS image of {' x '.join(map(str, first.shape))}"
         shape = _without_single(first.shape)
@@ -61,9 +65,42 @@ def read(data: bytes, bands: tuple[int, ...]) -> Parts | None:
     values = values.reshape(shape)
     parts = numpy_array.picture(_bands_last(values)[::-1], bands, f"{described} {values.dtype.name}")
     if missing is not None:
-        held = parts.values.values if isinstance(parts.values, Deep) else parts.values
-        parts = replace(parts, values=Deep(held, held.dtype.name, nodata=missing))
+        parts = _without(parts, missing)
     return replace(parts, notes=[*parts.notes, *(["first of several pictures"] if pictures[1:] else [])])
+
+
+def _are_bands(pictures: list[Any]) -> bool:
+    """Whether a file has several pictures of one band each, alike in size and type."""
+    shapes = {(_without_single(part.shape), part.header["BITPIX"]) for part in pictures}
+    return len(pictures) > 1 and len(shapes) == 1 and len(_without_single(pictures[0].shape)) == 2
+
+
+def _of_parts(file: Any, pictures: list[Any], content: bytes, bands: tuple[int, ...]) -> Parts:
+    """The picture whose bands are those of several parts, in their order."""
+    described, (height, width) = f"a FITS file of {len(pictures)} images", _without_single(pictures[0].shape)
+    if max(bands) > len(pictures):
+        raise no_such_band(described, max(bands))
+    check_bytes(width, height, len(bands), 8)
+    positions = list(file)
+    try:
+        read = [_values(part, content, positions.index(part)) for part in (pictures[band - 1] for band in bands)]
+        if len({missing for _, missing in read}) > 1:  # then not-a-number, in all of them
+            read = [(np.asarray(pictures[band - 1].data), None) for band in bands]
+    except TypeError as error:  # "buffer is too small"
+        raise Unreadable(f"{described}, cut short or damaged") from error
+    if len({values.dtype for values, _ in read}) > 1:
+        raise Unreadable(f"{described}, whose values are of several types")
+    values = np.stack([values.reshape(height, width) for values, _ in read], axis=-1)
+    parts = numpy_array.picture(values[::-1], tuple(range(1, len(bands) + 1)), described)
+    if (missing := read[0][1]) is not None:
+        parts = _without(parts, missing)
+    return replace(parts, notes=[f"bands {in_words(bands)} of {len(pictures)} images"], bands=len(pictures))
+
+
+def _without(parts: Parts, missing: float) -> Parts:
+    """Where a value stands for nothing."""
+    held = parts.values.values if isinstance(parts.values, Deep) else parts.values
+    return replace(parts, values=Deep(held, held.dtype.name, nodata=missing))
 
 
 def _content(data: bytes) -> bytes | None:

@@ -127,6 +127,49 @@ def test_the_first_picture_may_lie_in_an_extension() -> None:
     assert read_parts(hdu(None, EXTEND=True) + hdu(first, extension)).notes == []
 
 
+def extensions(*values: np.ndarray, **keys: Any) -> bytes:
+    return hdu(None) + b"".join(hdu(one, ("XTENSION", "IMAGE"), **keys) for one in values)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_pictures_in_several_extensions_are_bands_where_bands_are_chosen(first: bool) -> None:
+    planes = [RNG.integers(-500, 500, (5, 7)).astype(np.int16) for _ in range(4)]
+    data = hdu(planes[0]) + extensions(*planes[1:])[2880:] if first else extensions(*planes)
+    expected = np.stack(planes, axis=-1)[::-1]
+    for bands in ((1, 2, 3, 4), (4, 2), (3, 2, 1), (2,)):
+        taken = expected[..., [band - 1 for band in bands]]
+        assert np.array_equal(held(data, bands), taken[..., 0] if len(bands) == 1 else taken)
+    parts = read_parts(data, (3, 2, 1))
+    assert (parts.bands, parts.notes) == (4, ["bands 3, 2, 1 of 4 images"])
+    assert np.array_equal(held(data), planes[0][::-1])
+    assert read_parts(data).notes == ["first of several pictures"]
+    with pytest.raises(Unreadable, match="a FITS file of 4 images; there is no band 5"):
+        read_parts(data, (5,))
+    assert np.array_equal(held(gzip.compress(data), (4, 2)), expected[..., [3, 1]])
+
+
+def test_extensions_of_other_sizes_or_types_are_no_bands() -> None:
+    """Errors and flags beside a picture, as telescopes have them."""
+    picture, flags = RNG.random((5, 7)).astype(np.float32), np.zeros((5, 7), np.int16)
+    assert np.array_equal(held(extensions(picture, flags), (1,)), picture[::-1])
+    with pytest.raises(Unreadable, match="there is no band 2"):
+        read_parts(extensions(picture, flags), (1, 2))
+    with pytest.raises(Unreadable, match="there is no band 2"):
+        read_parts(extensions(picture, picture[:4]), (1, 2))
+
+
+def test_blanks_of_extensions_do_not_count() -> None:
+    planes = [np.array([[1, -7], [5, 6]], np.int16), np.array([[9, 8], [-7, 3]], np.int16)]
+    values = read_parts(extensions(*planes, BLANK=-7), (1, 2)).values
+    assert isinstance(values, Deep)
+    assert (values.nodata, values.values.tolist()) == (-7.0, np.stack(planes, axis=-1)[::-1].tolist())
+    of_one = hdu(None) + hdu(planes[0], ("XTENSION", "IMAGE"), BLANK=-7) + hdu(planes[1], ("XTENSION", "IMAGE"))
+    with pytest.raises(Unreadable, match="of several types"):
+        read_parts(of_one, (1, 2))
+    with pytest.raises(Unreadable, match="cut short or damaged"):
+        read_parts(extensions(*(np.zeros((90, 90), np.int16),) * 2)[:-9000], (1, 2))
+
+
 def test_a_file_of_tables_is_called_so() -> None:
     table = hdu(np.zeros((2, 4), np.uint8), ("XTENSION", "BINTABLE"), TFIELDS=1, TFORM1="1E", TTYPE1="ra")
     with pytest.raises(Unreadable, match=r"without a picture \(PrimaryHDU, BinTableHDU\)"):
