@@ -12,7 +12,7 @@ from torch import nn
 
 from barlowctl.api.arguments import checked, no_name
 from barlowctl.api.options import ImagesLike
-from barlowctl.api.pictures import named_or_in_memory, open_pictures
+from barlowctl.api.pictures import named_or_in_memory, open_pictures, three_axes_explained
 from barlowctl.api.process import as_a_command, memory_returned
 from barlowctl.api.recipes import Overrides, override_texts
 from barlowctl.assemble.data import choices_of
@@ -153,8 +153,8 @@ class Network:
             runtime = Runtime(device, threads, workers, loader)
             if is_input(images):
                 return embed_input(self.subject, images, runtime)
-            source = open_pictures(images, split, choices_of(self.preprocessing))
-            with advise_skipping(on_unreadable):
+            with three_axes_explained(images), advise_skipping(on_unreadable):
+                source = open_pictures(images, split, choices_of(self.preprocessing))
                 return embed(self.subject, source, split, runtime, on_unreadable=on_unreadable)
 
     @checked

@@ -127,8 +127,9 @@ def pack(
         return Packed(fspath(out), reports)
 
 
-def stand_in(images: Any, recipe: Recipe) -> str:
+def stand_in(images: Any, recipe: Recipe) -> tuple[str, list[str]]:
     """What is trained on for images in memory: a name or path that the run notes, and that is there when it goes on.
+    Beside it what should be known of the images, which nobody has read.
 
     A list of files becomes a folder of links; torchvision's ImageFolder is its folder; all others are packed into the
     data home, once: the name says which images these are.
@@ -140,7 +141,7 @@ def stand_in(images: Any, recipe: Recipe) -> str:
     if not hasattr(images, "__getitem__") and isinstance(images, Iterable) and not hasattr(images, "dataset"):
         images = list(images)
     if isinstance(images, list | tuple) and all(isinstance(image, str | PathLike) for image in images):
-        return folder_of(images)
+        return folder_of(images), []
     choices = choices_of(preprocessing_of(recipe))
     given = in_memory(images, choices)
     processes = launcher.detect().size
@@ -151,7 +152,7 @@ def stand_in(images: Any, recipe: Recipe) -> str:
             next="barlowctl.pack(dataset, 'NAME') in a program of its own, then data='NAME'",
         )
     if (folder := _folder_of(given.open("train"))) is not None and len(given.images) == 1:
-        return folder
+        return folder, []
     opened = {split: given.open(split) for split in ("train", *given.images)}
     name = f"{given.title}-{_digest(opened, choices)[:12]}"
     for split, items in opened.items():
@@ -159,7 +160,8 @@ def stand_in(images: Any, recipe: Recipe) -> str:
             conversion = conversion_of(items, of_bands(items, choices), lambda: opened["train"])
             policy: Literal["skip", "fail"] = "skip" if recipe.data.on_unreadable == "replace" else "fail"
             write_packed(items, target, workers=usable_cores(), on_unreadable=policy, conversion=conversion)
-    return name
+    noted = (Beton.open(home.dataset_file(name, split)).info.get("notes", ()) for split in opened)
+    return name, list(dict.fromkeys(note for notes in noted for note in notes))
 
 
 def _given(images: Any, out: str, split: str | None, choices: Choices) -> InMemory:

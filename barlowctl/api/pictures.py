@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,20 @@ def open_pictures(images: Any, split: str, choices: Choices) -> ImageSet:
     if isinstance(images, Image.Image) or (isinstance(images, np.ndarray | torch.Tensor) and images.ndim < 4):
         images = [images]
     return open_images(in_memory(images, choices), split if isinstance(images, Mapping) else "train", choices)
+
+
+@contextmanager
+def three_axes_explained(images: Any) -> Iterator[None]:
+    """Where one image of three axes is refused, say how several grey ones are given."""
+    try:
+        yield
+    except UserError as error:
+        if isinstance(images, np.ndarray | torch.Tensor) and images.ndim == 3:
+            error.allowed = f"three axes are one image; of {len(images):,} grey images a list, list(images)" + (
+                f"; {error.allowed}" if error.allowed else ""
+            )
+            error.next = "list(images)"
+        raise
 
 
 def _holds_several(path: Path) -> bool:

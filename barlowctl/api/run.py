@@ -82,6 +82,11 @@ class Run(Network):
         """The records of metrics.jsonl, oldest first, each with its "event" (step, epoch, evaluation)."""
         return [dict(record) for record in history.read(self.path).records]
 
+    @property
+    def notices(self) -> list[str]:
+        """What was said while it trained, each once: of its images, its evaluations, a collapse."""
+        return history.read(self.path).notices
+
     def method(self) -> Method:
         """A copy of the method with backbone and heads as they were trained, on the CPU, in evaluation mode."""
         return copy.deepcopy(self._run.method).cpu().eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from os import PathLike, fspath
 from pathlib import Path
@@ -42,8 +42,8 @@ def pretrain(
 ) -> Run:
     """Train a recipe, as `barlowctl pretrain` does: the same numbers, and the same run directory.
 
-    Nothing is printed. Ctrl-C (KeyboardInterrupt) ends it after the step in progress with the state saved; so does
-    an error that `on_event` raises. `pretrain(resume=run)` goes on.
+    Nothing is printed; `run.notices` has what should be known of it. Ctrl-C (KeyboardInterrupt) ends it after the step
+    in progress with the state saved; so does an error that `on_event` raises. `pretrain(resume=run)` goes on.
 
     Args:
         recipe: a shipped recipe's name, a TOML file, a `Recipe`, or its tables as a dictionary.
@@ -199,7 +199,11 @@ def _train(recipe: RecipeLike | None, watch: _Watch, **options: Unpack[Training]
         resumed = run_to_resume(resume.path if isinstance(resume, Run) else fspath(resume), out=directory)
         chosen, directory = resumed.recipe, resumed.directory
         data = resumed.dataset() if data is None else data
-    data = fspath(data) if isinstance(data, str | PathLike) else None if data is None else stand_in(data, chosen)
+    notes: Sequence[str] = ()
+    if isinstance(data, str | PathLike):
+        data = fspath(data)
+    elif data is not None:
+        data, notes = stand_in(data, chosen)
     trained = train(
         chosen,
         Runtime(
@@ -211,6 +215,7 @@ def _train(recipe: RecipeLike | None, watch: _Watch, **options: Unpack[Training]
         resume=resume is not None,
         monitors=[name for name in ("tensorboard", "wandb") if options.get(name)],
         stop=watch.stop,
+        notes=notes,
     )
     return trained.run
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -56,6 +56,7 @@ class Job:
     ranks: Ranks = ALONE
     earlier_precision: Precision | None = None  # what the run began in, where it is resumed
     start: Start | None = None  # weights that the first step finds; None: random ones, or a checkpoint's
+    notes: Sequence[str] = ()  # on the images, which the caller has and nobody has read: they are said as it begins
 
     @property
     def device(self) -> torch.device:

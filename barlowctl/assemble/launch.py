@@ -21,7 +21,7 @@ from barlowctl.files import remove_partial
 from barlowctl.model import registered
 from barlowctl.output_paths import check_folder, free_bytes, whole
 from barlowctl.recipe import load
-from barlowctl.runs import rundir
+from barlowctl.runs import history, rundir
 from barlowctl.runs.resumption import Launch, launch_of
 from barlowctl.signals import stop_requests
 from barlowctl.train import checkpoint, sinks
@@ -130,7 +130,7 @@ def _begin(
     lengths = (settings.epochs, settings.steps_per_epoch, settings.total_steps)
     emit(RunStarted(run, first_lines, *lengths, start, tuple(job.method.terms)))
     of_network = own_network.note_changed(run) if resume else ()
-    for note in ([images_note] if images_note else []) + notes + [*of_network]:
+    for note in ([images_note] if images_note else []) + notes + [*of_network, *job.notes]:
         emit(Notice(note))
     return run, emit, start if has_checkpoint else None, evaluated
 
@@ -161,7 +161,8 @@ def _recorded(
     notes = []
     if resumed:
         notes = [note] if (note := _steps_made_again(run, start) if start else _start_over(run)) else []
-    return broadcast(show, sinks.json_lines(run / "metrics.jsonl", start_step=start), *watching), notes
+    records = sinks.json_lines(run / "metrics.jsonl", start_step=start)
+    return broadcast(show, records, sinks.notice_lines(run / history.NOTICES), *watching), notes
 
 
 def _start_over(run: Path) -> str:

@@ -48,6 +48,7 @@ def train(
     rank_timeout: float = RANK_TIMEOUT,
     monitors: Sequence[str] = (),
     stop: Callable[[], bool] = lambda: False,
+    notes: Sequence[str] = (),
 ) -> Trained:
     """Train a recipe: a new run, or one that goes on.
 
@@ -55,7 +56,7 @@ def train(
         data: the images in place of the recipe's. directory: of the run; None: a new one, named by recipe and date.
         show: whether this is rank 0 -> what shows the events while the run goes on.
         monitors: what else records the run: "tensorboard", "wandb".
-        stop: see `launch`.
+        stop: see `launch`. notes: see `Job`.
 
     Raises:
         UserError, RunStopped, RankLost: see `prepare` and `launch`.
@@ -63,6 +64,7 @@ def train(
     cuda = choose_device(runtime.device).type == "cuda"
     with own_network.explained(directory if resume else None), joined(cuda=cuda, time_limit=rank_timeout) as ranks:
         job = prepare(recipe, runtime, data, ranks, resume=directory if resume else None)
+        job.notes = notes
         with show(ranks.first) as display:
             result = launch(
                 job, directory, display, resume=resume, monitors=_monitors(monitors, job.recipe), stop=stop,

@@ -79,9 +79,12 @@ def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = Fal
         if points := opened.curve(key):
             for line in chart(key, {opened.name: points}, height=6 if key in opened.terms else 12):
                 console.say(line)
+    for notice in opened.notices:
+        console.say(f"note: {notice}")
     _say_how_to_go_on(console, opened)
     values = {key: opened.last[key] for key in keys}
-    console.result({**_summary(opened), "facts": dict(first_lines), "values": values, "result": dict(opened.result)})
+    parts = {"facts": dict(first_lines), "values": values, "result": dict(opened.result), "notices": opened.notices}
+    console.result({**_summary(opened), **parts})
 
 
 @app.command("compare", cls=Command, epilog="barlowctl runs compare quickstart-a quickstart-b --out curves.png")

@@ -12,6 +12,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from barlowctl import shell
+from barlowctl.amounts import counted
 from barlowctl.data.images.unreadable import Problem
 from barlowctl.data.names import require_text, written
 from barlowctl.errors import UserError
@@ -32,6 +33,7 @@ class Embeddings:
         class_names: of labels 0, 1, ...
         metadata: what made them; strings, kept in the file where the format can.
         positions: `(N,)` int64, of each row's image in its source. unreadable: the images that have no row.
+        notes: what should be known of the images, e.g. that they are nearly black.
     """
 
     features: np.ndarray
@@ -41,12 +43,14 @@ class Embeddings:
     metadata: Mapping[str, str] = field(default_factory=dict)
     positions: np.ndarray | None = None
     unreadable: list[Problem] = field(default_factory=list)
+    notes: Sequence[str] = ()
 
     def __repr__(self) -> str:
         rows, width = self.features.shape
         classes = f", {len(self.class_names)} class names" if self.class_names else ""
         missing = f", {len(self.unreadable)} unreadable" if self.unreadable else ""
-        return f"{type(self).__name__}({rows} x {width}{classes}{missing})"
+        notes = f", {counted(len(self.notes), 'note')}" if self.notes else ""
+        return f"{type(self).__name__}({rows} x {width}{classes}{missing}{notes})"
 
     def __len__(self) -> int:
         return len(self.features)

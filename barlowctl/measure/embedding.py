@@ -82,6 +82,7 @@ def embed(
         metadata,
         extracted.positions,
         extracted.unreadable,
+        tuple(source.scan_report.notes),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from barlowctl.amounts import counted
 from barlowctl.assemble.data import choices_of
 from barlowctl.assemble.labelled import Labelled, open_labelled, open_with_or_without_labels
 from barlowctl.assemble.machine import Runtime
@@ -31,7 +32,8 @@ class Probed:
     Attributes:
         values: the result as its file has it, accuracies in percent: `values["knn"]["top1"]`.
         file: that it is in; None: it could not be written. folder: accuracy by class, confusion, pictures.
-        notes: what should be known of the numbers. problems: what could not be written, a sentence each.
+        notes: what should be known of the images and of the numbers.
+        problems: what could not be written, a sentence each.
     """
 
     values: Mapping[str, Any]
@@ -42,9 +44,9 @@ class Probed:
 
     def __repr__(self) -> str:
         numbers = [f"{name}={value:.2f}" for name in ("knn", "linear") if (value := getattr(self, name)) is not None]
-        return (
-            f"{type(self).__name__}({', '.join([repr(self.values['subject']), *numbers, f'file={str(self.file)!r}'])})"
-        )
+        notes = [counted(len(self.notes), "note")] if self.notes else []
+        parts = [repr(self.values["subject"]), *numbers, f"file={str(self.file)!r}", *notes]
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     @property
     def knn(self) -> float | None:
@@ -126,7 +128,8 @@ class Measurement:
         """All of it: measured, kept, returned. See `rows`."""
         rows = list(self.rows(runtime, baselines=baselines, emit=emit, on_unreadable=on_unreadable))
         result = self.keep(rows)
-        notes = [*self.notes, *([self.note_on_file] if self.note_on_file else [])]
+        of_images = [note for images in self.labelled.splits.values() for note in images.scan_report.notes]
+        notes = dict.fromkeys([*of_images, *self.notes, *([self.note_on_file] if self.note_on_file else [])])
         file = None if result["file"] is None else self.file
         return Probed(result, file, self.folder, tuple(notes), tuple(self.outputs.problems))
 

@@ -17,6 +17,8 @@ from barlowctl.errors import UserError
 from barlowctl.files import PARTIAL
 from barlowctl.runs import rundir
 
+NOTICES = "notices.jsonl"
+"""What was said while a run trained: an object a line, with the time and the text."""
 State = Literal["running", "finished", "stopped"]
 TERMS_OF_BEFORE = {
     "invariance": "Σ (1 − Cᵢᵢ)²: what the distortions change",
@@ -51,6 +53,13 @@ class History:
         for record in self.records:
             values |= record
         return values
+
+    @property
+    def notices(self) -> list[str]:
+        """What was said while it trained, each once, in its order; empty for runs of versions that did not note it."""
+        file = self.path / NOTICES
+        lines = file.read_bytes().splitlines() if file.is_file() else []
+        return list(dict.fromkeys(text for line in lines if (text := _text(line))))
 
     @property
     def images(self) -> Mapping[str, Any] | None:
@@ -132,6 +141,15 @@ def find(name: str | None) -> Path:
     if not runs:
         raise UserError(f"no run in '{rundir.runs_home()}'", next="barlowctl pretrain --recipe quickstart")
     return runs[0].path
+
+
+def _text(line: bytes) -> str:
+    """The text of a notice; empty of what a crash of the machine left."""
+    try:
+        text = json.loads(line)["text"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return text if isinstance(text, str) else ""
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

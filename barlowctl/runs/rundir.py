@@ -3,7 +3,7 @@
 recipe.toml      the resolved recipe, complete      metrics.jsonl   one JSON object per record
 run.json         command, environment, git, data    checkpoints/    see `checkpoint`
 result.json      written when the run is complete   lock            held while a process trains
-images.txt.gz    names and sizes of images that are not packed
+notices.jsonl    what was said while it trained     images.txt.gz   names and sizes of images that are not packed
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ from typing import Any
 from barlowctl import files
 from barlowctl.errors import UserError
 from barlowctl.output_paths import why_not_written
+from barlowctl.runs import rundir
 from barlowctl.runs.resumption import resume_line
-from barlowctl.train.events import EpochDone, Evaluated, Event, Sink, StepDone
+from barlowctl.train.events import EpochDone, Evaluated, Event, Notice, Sink, StepDone
 
 
 def record_of(event: Event) -> dict[str, Any] | None:
@@ -49,6 +50,20 @@ def json_lines(path: Path, *, start_step: int = 0) -> Sink:
                     file.write(json.dumps(record) + "\n")
             except OSError as error:
                 raise _unwritable(path, error) from error
+
+    return sink
+
+
+def notice_lines(path: Path) -> Sink:
+    """Append each notice to `path`, with the time: who looks later reads what was said.
+
+    A disk that does not take it ends no run.
+    """
+
+    def sink(event: Event) -> None:
+        if isinstance(event, Notice):
+            with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"time": rundir.now(), "text": event.text}) + "\n")
 
     return sink
 

@@ -97,6 +97,7 @@ REASONS = {
     "give both files the same list of categories": EDIT,
     "restore it from a copy, or start a new run": FETCH,
     "rename the file": EDIT,
+    "list(images)": PYTHON,
     "correct the grid file": EDIT,
     "correct the table": EDIT,
     "give Parquet files of images": IMAGES,
