@@ -136,3 +136,11 @@ def test_smaller_copies_of_a_pyramid_are_no_bands() -> None:
     assert picture is not None
     assert picture.values.values.shape == (64, 72, 4)
     assert first_pixel(file.getvalue(), (4, 1)) == [4, 1]
+
+
+@pytest.mark.parametrize("options", [{"ome": True}, {"imagej": True}, {}])
+def test_a_depth_of_one_channel_is_chosen_by_its_number(options: dict[str, Any]) -> None:
+    data = written(stack("Z"), "Z", **options)
+    assert [first_pixel(data, (depth,)) for depth in (1, 2, 3)] == [[10], [20], [30]]
+    with pytest.raises(Unreadable, match="there is no band 4"):
+        tiff.read(data, (4,))
