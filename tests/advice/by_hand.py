@@ -98,6 +98,7 @@ REASONS = {
     "restore it from a copy, or start a new run": FETCH,
     "rename the file": EDIT,
     "list(images)": PYTHON,
+    f"in Python: barlowctl.pack(datasets.load_from_disk({VALUE}), {VALUE})": PYTHON,
     "correct the grid file": EDIT,
     "correct the table": EDIT,
     "give Parquet files of images": IMAGES,

@@ -154,6 +154,10 @@ class ImageFolder(Source):
         return self.path / self._files[index][0]
 
 
+SAVED = ("state.json", "dataset_dict.json")
+"""What `save_to_disk` of Hugging Face's data sets writes beside its Arrow files."""
+
+
 def no_images(path: Path, report: ScanReport) -> UserError:
     """What to say of a place where there are none: what lies there instead, and how to have it read."""
     met = [line.removeprefix("passed over: ") for line in report.lines() if line.startswith("passed over: ")]
@@ -166,6 +170,8 @@ def no_images(path: Path, report: ScanReport) -> UserError:
         unpacked = shell.line("barlowctl", "data", "pack", archive := path / arrays.examples[0], packed_as(archive))
     elif inside is not None and path.is_dir() and inside.examples[0].lower().endswith((".zip", ".tar", ".parquet")):
         unpacked = shell.line("barlowctl", "data", "pack", archive := path / inside.examples[0], packed_as(archive))
+    elif any((path / name).is_file() for name in SAVED) and inside is not None:
+        unpacked = f"in Python: barlowctl.pack(datasets.load_from_disk({str(path)!r}), {packed_as(path).stem!r})"
     install = next((skipped.next.partition(": ")[2] for skipped in kinds if "pip install" in skipped.next), None)
     return UserError(
         f"no images {'under' if path.is_dir() else 'in'} {path}" + (f"; it has {'; '.join(met)}" if met else ""),

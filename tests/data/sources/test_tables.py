@@ -16,6 +16,7 @@ from barlowctl.api.packing import stand_in
 from barlowctl.api.pictures import open_pictures
 from barlowctl.api.recipes import open_recipe
 from barlowctl.data.images.conversion import Choices
+from barlowctl.data.sources import open_source
 from barlowctl.data.sources.in_memory import InMemory
 from barlowctl.data.sources.items import Items
 from barlowctl.data.sources.tables import plain, records_of
@@ -181,6 +182,24 @@ def test_the_image_of_a_dictionary_is_the_one_there_is() -> None:
     assert "rename_column" in str(no.value)
     with pytest.raises(UserError, match="views of an image"):
         Items([{"image": [GREY[0], GREY[1]]}])
+
+
+@pytest.mark.parametrize("beside", ["state.json", "dataset_dict.json"])
+def test_a_folder_of_save_to_disk_is_answered_with_the_line_that_packs_it(tmp_path: Path, beside: str) -> None:
+    saved = tmp_path / "saved"
+    (saved / "train").mkdir(parents=True)
+    (saved / beside).write_text("{}")
+    with pa.OSFile(str(saved / "train" / "data-00000-of-00001.arrow"), "wb") as sink:
+        table = pa.table({"label": [1, 2]})
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+    with pytest.raises(UserError, match="no images under") as refused:
+        open_source(saved)
+    assert refused.value.next == f"in Python: barlowctl.pack(datasets.load_from_disk({str(saved)!r}), 'saved')"
+    (saved / beside).unlink()
+    with pytest.raises(UserError, match="no images under") as refused:
+        open_source(saved)
+    assert "load_from_disk" not in str(refused.value.next)
 
 
 def test_archives_tables_and_lists_are_called_what_they_are(tmp_path: Path, paths: list[str]) -> None:
