@@ -28,6 +28,7 @@ from barlowctl.model import (
     check_width,
     choose_attention,
     choose_convolutions,
+    choose_linears,
     choose_norms,
     frozen_modules,
     frozen_parameters,
@@ -280,13 +281,15 @@ def move_to_device(
 ) -> Method:
     """The method on its device, in the recipe's memory format, its parts computed as they are fastest there.
 
-    products, norms: False: convolutions, batch norms stay torch's own. one_pass: False: each view has its own pass.
+    products: False: convolutions and Linears stay torch's own. norms: False: batch norms and global pooling do.
+    one_pass: False: each view has its own pass.
     """
     if recipe.train.channels_last:
         method.to(memory_format=torch.channels_last)
     choose_attention(method, device)
     if products:
         choose_convolutions(method, device)
+        choose_linears(method, device)
     elif device.type == "cpu":
         take_seen_pixels_first(method.modules())
     if norms:

@@ -12,7 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from barlowctl.assemble.model import build_method, preprocessing_of
 from barlowctl.methods import Method, Targets
 from barlowctl.methods.momentum import MovingAverage
-from barlowctl.model import Preprocessing, prepare_convolutions, prepare_norms, without_data
+from barlowctl.model import (
+    Preprocessing,
+    prepare_convolutions,
+    prepare_linears,
+    prepare_norms,
+    without_data,
+)
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.lars import LARS
 from barlowctl.train.step import TrainingStep
@@ -72,6 +78,7 @@ class SyntheticSteps:
         """The step of a precision. What is compiled once and for ever is compiled here, and is no part of it."""
         if precision not in self.steps:
             prepare_norms(self.method, torch.bfloat16 if precision == "bf16" else torch.float32)
+            prepare_linears(self.method, precision)
             for view in self.pixels:
                 prepare_convolutions(self.method.backbone, self.to_input(view[:1]), precision)
             if isinstance(self.optimizer, LARS):

@@ -31,6 +31,7 @@ from barlowctl.model.patch_head import PatchHead, build_patch_head
 from barlowctl.model.pooling import QuarterPooling, last_map_shape, pooled_otherwise
 from barlowctl.model.preprocessing import Preprocessing, unlike_timm
 from barlowctl.model.product_convolution import choose_convolutions, prepare_convolutions
+from barlowctl.model.product_linear import choose_linears, prepare_linears
 from barlowctl.model.projector import build_predictor, build_projector
 from barlowctl.model.recompute import recompute_activations
 from barlowctl.model.split_batch_norm import split_batch_norm
@@ -62,6 +63,7 @@ __all__ = [
     "check_width",
     "choose_attention",
     "choose_convolutions",
+    "choose_linears",
     "choose_norms",
     "estimate_memory",
     "feature_width",
@@ -73,6 +75,7 @@ __all__ = [
     "patch_side",
     "pooled_otherwise",
     "prepare_convolutions",
+    "prepare_linears",
     "prepare_norms",
     "recompute_activations",
     "split_batch_norm",

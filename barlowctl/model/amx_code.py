@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from barlowctl.model.vector_code import LONG, at, load, repeat, store
-from barlowctl.model.winograd_code import VECTOR, store_some
+from barlowctl.model.winograd_code import VECTOR, load_some, store_some
 
 ROWS = 16
 """Rows of a tile, and numbers of float32 in a row of it."""
@@ -149,6 +149,21 @@ def round_row(typing_context, source, target):
         for half in range(2):
             value = load(b, b.add(source, LONG(half * LINE)), VECTOR, 4)
             store_some(b, value, b.add(target, LONG(half * LINE // 2)), True)
+        return context.get_dummy_value()
+
+    return types.void(_LONGS, _LONGS), code
+
+
+@intrinsic
+def add_row(typing_context, source, target):
+    """Add 32 numbers of float32 to as many of bfloat16, and round the sums to the nearest."""
+
+    def code(context, b, signature, arguments):
+        source, target = arguments
+        for half in range(2):
+            place = b.add(target, LONG(half * LINE // 2))
+            value = load(b, b.add(source, LONG(half * LINE)), VECTOR, 4)
+            store_some(b, b.fadd(value, load_some(b, place, True)), place, True)
         return context.get_dummy_value()
 
     return types.void(_LONGS, _LONGS), code

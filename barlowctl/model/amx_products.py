@@ -249,16 +249,17 @@ def _call(
     from barlowctl.model.amx_kernels import task_of
 
     rooms = torch.empty(_threads(), -(-room // 64) * 64, dtype=torch.uint8)
-    configuration = _configuration()
+    tiles = configuration()
     fields = {name: tensor.data_ptr() for name, tensor in tensors.items()} | numbers
-    fields |= {"room": rooms.data_ptr(), "room_size": rooms.shape[1], "configuration": configuration.ctypes.data}
+    fields |= {"room": rooms.data_ptr(), "room_size": rooms.shape[1], "configuration": tiles.ctypes.data}
     if runs is not None:
         fields |= {"starts": runs[0].ctypes.data, "runs": runs[1].ctypes.data}
     call(thread_team.crew() or (0, 1), pieces.address, task_of(**fields))
 
 
 @cache
-def _configuration() -> np.ndarray:
+def configuration() -> np.ndarray:
+    """What the tiles are like, for `amx_code.configure`."""
     from barlowctl.model import amx_code
 
     return amx_code.configuration()

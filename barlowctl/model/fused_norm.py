@@ -16,8 +16,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from barlowctl.kernels import thread_team
+from barlowctl.model.fused_pooling import choose_pooling, prepare_pooling
 from barlowctl.model.modes import is_watched
-from barlowctl.model.shortcuts import begun, made_here
+from barlowctl.model.own_gradients import made_here
+from barlowctl.model.shortcuts import begun
 
 FORMATS = (torch.bfloat16, torch.float32)
 """Number formats that the kernels read and write."""
@@ -182,9 +184,13 @@ def _is_bare(block: Any, norm: nn.Module, activation: nn.Module) -> bool:
 
 
 def choose_norms(network: nn.Module, device: torch.device) -> None:
-    """Let batch norms be computed by our kernels on a CPU; names, parameters, buffers and hooks stay."""
+    """Let batch norms, and global pooling behind them, be computed by our kernels on a CPU.
+
+    Names, parameters, buffers and hooks stay.
+    """
     if device.type != "cpu":
         return
+    choose_pooling(network)
     for part in network.modules():
         if type(part) is nn.BatchNorm2d and _is_plain(part):
             part.__class__ = FusedBatchNorm2d
@@ -199,10 +205,11 @@ def choose_norms(network: nn.Module, device: torch.device) -> None:
 
 
 def prepare_norms(network: nn.Module, dtype: torch.dtype) -> None:
-    """Compile the kernels of the network's batch norms, for maps in a number format: the first call ever takes seconds.
+    """Compile the kernels of the network's batch norms and pooling, for maps in a number format.
 
-    Whoever times a step does this before, with the threads of that step.
+    The first call ever takes seconds. Whoever times a step does this before, with the threads of that step.
     """
+    prepare_pooling(network, dtype)
     if any(isinstance(part, _Fused) for part in network.modules()):
         from barlowctl.model.norm_passes import FOR_SEVERAL
 

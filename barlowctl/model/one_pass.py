@@ -19,14 +19,16 @@ from barlowctl.model.fused_norm import (
     FusedBottleneck,
     ReLUOfFused,
 )
+from barlowctl.model.fused_pooling import FusedCatAvgMaxPool2d
 from barlowctl.model.product_convolution import ProductConvolution
+from barlowctl.model.product_linear import ProductLinear
 from barlowctl.model.seen_taps import SeenTaps
 
 NORMS = (FusedBatchNorm1d, FusedBatchNorm2d)
 ROW_BY_ROW = {
     nn.Sequential, nn.Identity, nn.Flatten, nn.Linear, nn.Conv2d, SeenTaps, ProductConvolution, nn.ReLU, ReLUOfFused,
     nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, SelectAdaptivePool2d, AdaptiveCatAvgMaxPool2d,
-    ResNet, BasicBlock, Bottleneck, FusedBasicBlock, FusedBottleneck,
+    FusedCatAvgMaxPool2d, ProductLinear, ResNet, BasicBlock, Bottleneck, FusedBasicBlock, FusedBottleneck,
 }  # fmt: skip
 """Modules that compute each image by itself and draw nothing at random."""
 

@@ -8,16 +8,13 @@ measured is in docs/experiments.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from barlowctl.model import amx_products, pixel_products, winograd
+from barlowctl.model import amx_products, amx_rows, pixel_products, winograd
 from barlowctl.model.convolution_ways import (
-    FEWEST_IMAGES,
     Passes,
     Way,
     has_fast_products,
@@ -25,12 +22,11 @@ from barlowctl.model.convolution_ways import (
     way_in_bf16,
     way_of,
 )
+from barlowctl.model.matrix_products import Product
 from barlowctl.model.modes import in_mode, is_watched
 from barlowctl.model.seen_taps import SeenTaps, in_bf16, in_fp32, leave_out_unseen_taps
 from barlowctl.model.strided_pointwise import is_miscomputed, seen_pixels, take_seen_pixels_first
 
-PATCHES = 16 * 2**20
-"""Bytes of patches that are cut out at a time for the gradient of a weight."""
 FORMATS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 """Of precisions, those whose convolutions are computed here."""
 
@@ -56,6 +52,8 @@ class ProductConvolution(SeenTaps):
             passes = self.passes_by_amx(x)
             if any(passes):
                 return amx_products.convolve(x.to(dtype), self.weight, *self._steps(), passes)
+        if dtype == torch.bfloat16 and self.takes_rows(x):
+            return amx_rows.convolve(x.to(dtype), self.weight, *self._steps())
         way = self._way_of(x, dtype)
         if way == Way.PIXELS:
             with torch.autocast("cpu", enabled=False):
@@ -89,6 +87,8 @@ class ProductConvolution(SeenTaps):
     def of_seen_pixels(self, seen: Tensor) -> Tensor:
         """The convolution, 1 x 1 with a stride, of a map of the pixels that it sees, in channels_last."""
         dtype = torch.bfloat16 if in_bf16(seen) else torch.float32
+        if dtype == torch.bfloat16 and amx_rows.takes(self.weight, seen):
+            return amx_rows.convolve(seen.to(dtype), self.weight, (1, 1), (0, 0))
         side, fewest = max(seen.shape[2:]), min(self.in_channels, self.out_channels)
         if dtype == torch.bfloat16:
             way = way_in_bf16((1, 1), False, side, self.in_channels, fewest)
@@ -100,7 +100,7 @@ class ProductConvolution(SeenTaps):
 
     def _product(self, x: Tensor, dtype: torch.dtype, stride: tuple[int, int], way: Way) -> Tensor:
         with torch.autocast("cpu", enabled=False):
-            out: Tensor = _Product.apply(x.to(dtype), self.weight.to(dtype), stride, self._steps()[1], way)
+            out: Tensor = Product.apply(x.to(dtype), self.weight.to(dtype), stride, self._steps()[1], way)
         return out
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -127,6 +127,24 @@ class ProductConvolution(SeenTaps):
         fewest = min(self.in_channels, self.out_channels)
         return passes_by_amx(max(self.stride) > 1, max(self._map(x)), fewest)
 
+    def takes_rows(self, x: Tensor) -> bool:
+        """Whether products of rows by the processor's tiles stand for `forward(x)` in bf16, or for some of it.
+
+        They do for the gradient of the weight of a first layer, whose channels are too few for oneDNN's.
+        """
+        pointwise = self.kernel_size == self.stride == (1, 1)
+        first = self.in_channels < 4 and min(self.kernel_size) >= 5 and min(self.stride) > 1
+        return (pointwise or first) and amx_rows.takes(self.weight, x)
+
+    def adds_in_rows(self, x: Tensor) -> bool:
+        """Whether `amx_rows.branches` or `beside` stand for `forward(x)`, 1 x 1: both add to another gradient of x."""
+        trained = self.training and x.requires_grad and not torch.compiler.is_compiling() and not is_watched(self)
+        if max(self.kernel_size) > 1 or not trained or not in_bf16(x) or x.dtype != torch.bfloat16:
+            return False
+        height, width = self._map(x)
+        few = amx_rows.are_few(len(x) * height * width, self.weight) and self.in_channels % amx_products.STEP == 0
+        return few and x.is_contiguous(memory_format=torch.channels_last) and amx_rows.takes(self.weight, x)
+
     def _sees_all(self, x: Tensor) -> bool:
         """Whether each pixel of the result sees some of x, and not the padding alone."""
         sides = zip(x.shape[2:], self._map(x), self.kernel_size, *self._steps(), strict=True)
@@ -141,102 +159,6 @@ class ProductConvolution(SeenTaps):
     def _steps(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Stride and padding, of height and width each."""
         return cast(tuple[int, int], self.stride), cast(tuple[int, int], self.padding)
-
-
-class _Product(torch.autograd.Function):
-    """The convolution of x `(n, c, h, w)` in channels_last with weight `(d, c, k, l)`, without a bias.
-
-    Patches are cut out again in the backward pass instead of being kept. The gradient of x is oneDNN's where they
-    overlap: adding products up to it takes as long.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], way: Way
-    ) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.padding, ctx.way = stride, padding, way
-        if way == Way.WEIGHTS:
-            return nn.functional.conv2d(x, weight, None, stride, padding)
-        kernel = weight.shape[2:]
-        size = (len(x), len(weight), *pixel_products.map_of(x.shape[2:], kernel, stride, padding))
-        out = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-        torch.mm(_patches(x, kernel, stride, padding), matrix_of(weight).t(), out=rows_of(out))
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        stride, padding, kernel = ctx.stride, ctx.padding, weight.shape[2:]
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        of_x = of_weight = None
-        if ctx.needs_input_grad[0]:
-            if max(kernel) > 1 or ctx.way == Way.WEIGHTS:
-                of_x = _gradient_of_input(grad, x, weight, stride, padding)
-            else:
-                of_x = _spread(rows_of(grad) @ matrix_of(weight), x, stride)
-        if ctx.needs_input_grad[1]:
-            of_matrix = _gradient_of_matrix(grad, x, kernel, stride, padding)
-            of_weight = of_matrix.view(len(weight), *kernel, -1).permute(0, 3, 1, 2)
-        return of_x, of_weight, None, None, None
-
-
-def rows_of(x: Tensor) -> Tensor:
-    """`(n, c, h, w)` in channels_last as `(n h w, c)`, in the same memory."""
-    return x.permute(0, 2, 3, 1).view(-1, x.shape[1])
-
-
-def matrix_of(weight: Tensor) -> Tensor:
-    """`(d, c, k, l)` as `(d, k l c)`, in the same memory where that is channels_last."""
-    return weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
-
-
-def _patches(x: Tensor, kernel: Sequence[int], stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
-    """What each pixel of the result sees, `(pixels, k l c)`; of a 1 x 1 kernel without a stride, x itself."""
-    images = x.permute(0, 2, 3, 1)
-    if max(padding):
-        images = nn.functional.pad(images, (0, 0, padding[1], padding[1], padding[0], padding[0]))
-    n, *size, c = images.shape
-    height, width = pixel_products.map_of(size, kernel, stride, (0, 0))
-    image, row, column, _ = images.stride()
-    strides = (image, row * stride[0], column * stride[1], row, column, 1)
-    return images.as_strided((n, height, width, *kernel, c), strides).reshape(n * height * width, -1)
-
-
-def _gradient_of_matrix(
-    grad: Tensor, x: Tensor, kernel: Sequence[int], stride: tuple[int, int], padding: tuple[int, int]
-) -> Tensor:
-    """The gradient of `matrix_of` the weight. In float32 patches of some images at a time are cut out, and summed."""
-    images = len(x)
-    if x.dtype == torch.float32 and max(kernel) > 1:
-        of_image = 4 * grad[0, 0].numel() * x.shape[1] * kernel[0] * kernel[1]
-        images = max(FEWEST_IMAGES, PATCHES // of_image)
-    total = rows_of(grad[:images]).t() @ _patches(x[:images], kernel, stride, padding)
-    for first in range(images, len(x), images):
-        some = slice(first, first + images)
-        total.addmm_(rows_of(grad[some]).t(), _patches(x[some], kernel, stride, padding))
-    return total
-
-
-def _gradient_of_input(
-    grad: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
-) -> Tensor:
-    of_x: Tensor = torch.ops.aten.convolution_backward(
-        grad, x, weight, None, stride, padding, (1, 1), False, (0, 0), 1, (True, False, False)
-    )[0]
-    return of_x
-
-
-def _spread(rows: Tensor, x: Tensor, stride: tuple[int, int]) -> Tensor:
-    """The gradient of x: what `rows` say of the pixels that a 1 x 1 kernel sees, and zero elsewhere."""
-    n, c, height, width = x.shape
-    if max(stride) == 1:
-        return rows.view(n, height, width, c).permute(0, 3, 1, 2)
-    of_x = torch.zeros_like(x)
-    seen = of_x[:, :, :: stride[0], :: stride[1]]
-    seen.copy_(rows.view(n, *seen.shape[2:], c).permute(0, 3, 1, 2))
-    return of_x
 
 
 def choose_convolutions(network: nn.Module, device: torch.device) -> None:
@@ -266,12 +188,14 @@ def prepare_convolutions(network: nn.Module, images: Tensor, precision: str) -> 
     by_winograd, by_amx = winograd.is_usable(dtype), dtype == torch.bfloat16 and amx_products.is_usable()
     if not by_winograd and not by_amx:
         return
-    maps, of_amx = set[tuple[int, int]](), list[nn.Module]()
+    maps, of_amx, of_rows = set[tuple[int, int]](), list[nn.Module](), list[nn.Module]()
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         convolution, (height, width) = cast(ProductConvolution, module), inputs[0].shape[2:]
         if by_amx and any(convolution.passes_by_amx(inputs[0])):
             of_amx.append(convolution)
+        elif by_amx and max(convolution.kernel_size) == 1:
+            of_rows.append(convolution)
         elif by_winograd and convolution.fits_winograds(inputs[0], dtype):
             maps.add((height, width))
 
@@ -286,6 +210,8 @@ def prepare_convolutions(network: nn.Module, images: Tensor, precision: str) -> 
         winograd.prepare(dtype, maps)
     if of_amx:
         amx_products.prepare()
+    if of_rows:
+        amx_rows.prepare()
 
 
 def _is_plain(convolution: nn.Conv2d) -> bool:

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from barlowctl.model import amx_rows
+from barlowctl.model.matrix_products import matrix_of, rows_of
 from barlowctl.model.modes import is_watched
-from barlowctl.model.product_convolution import ProductConvolution, matrix_of, rows_of
+from barlowctl.model.own_gradients import is_made_here
+from barlowctl.model.product_convolution import ProductConvolution
 from barlowctl.model.strided_pointwise import seen_pixels
-
-_MADE_HERE = "barlowctl_made_here"
 
 
 class _Branch(torch.autograd.Function):
@@ -47,11 +48,13 @@ class _Beside(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(x, weight)
+        rounded = weight.to(x.dtype)
+        ctx.save_for_backward(x, rounded)
         ctx.set_materialize_grads(False)
+        ctx.in_rows = x.dtype == torch.bfloat16 and amx_rows.takes(weight, x)
         size = (len(x), len(weight), *x.shape[2:])
         out = torch.empty(size, dtype=x.dtype, memory_format=torch.channels_last)
-        torch.mm(rows_of(x), matrix_of(weight).t(), out=rows_of(out))
+        torch.mm(rows_of(x), matrix_of(rounded).t(), out=rows_of(out))
         return out, x.view_as(x)
 
     @staticmethod
@@ -60,21 +63,18 @@ class _Beside(torch.autograd.Function):
         if grad is None:
             return of_shortcut, None
         x, weight = ctx.saved_tensors
-        rows = rows_of(grad.contiguous(memory_format=torch.channels_last))
-        of_weight = None
-        if ctx.needs_input_grad[1]:
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        rows, of_weight = rows_of(grad), None
+        if ctx.needs_input_grad[1] and ctx.in_rows:
+            of_weight = amx_rows.gradient_of_weight(x, grad, weight.shape, (1, 1), (0, 0))
+        elif ctx.needs_input_grad[1]:
             of_weight = (rows.t() @ rows_of(x)).view(len(weight), 1, 1, -1).permute(0, 3, 1, 2)
         if of_shortcut is None:
             of_shortcut = torch.zeros_like(x)
-        elif not getattr(of_shortcut, _MADE_HERE, False):  # somebody else may hold it
+        elif not is_made_here(of_shortcut):  # somebody else may hold it
             of_shortcut = of_shortcut.clone(memory_format=torch.channels_last)
         rows_of(of_shortcut).addmm_(rows, matrix_of(weight))
         return of_shortcut, of_weight
-
-
-def made_here(gradient: Tensor) -> None:
-    """Note that a gradient was just made for a shortcut, and that nobody else has it."""
-    setattr(gradient, _MADE_HERE, True)
 
 
 def begun(x: Tensor, convolution: nn.Module, downsample: nn.Module | None) -> tuple[Tensor, Tensor]:
@@ -83,10 +83,13 @@ def begun(x: Tensor, convolution: nn.Module, downsample: nn.Module | None) -> tu
     Args:
         x: the block's map. convolution: its first one. downsample: of the shortcut; None: x itself.
     """
-    if downsample is None and isinstance(convolution, ProductConvolution) and convolution.takes_shortcut(x):
-        with torch.autocast("cpu", enabled=False):
-            out: tuple[Tensor, Tensor] = _Beside.apply(x, convolution.weight.to(x.dtype))
-        return out
+    if downsample is None and isinstance(convolution, ProductConvolution):
+        if convolution.adds_in_rows(x):
+            return amx_rows.beside(x, convolution.weight)
+        if convolution.takes_shortcut(x):
+            with torch.autocast("cpu", enabled=False):
+                out: tuple[Tensor, Tensor] = _Beside.apply(x, convolution.weight)
+            return out
     x, shortcut = branches(x, convolution, downsample)
     return convolution(x), shortcut
 
@@ -102,11 +105,16 @@ def branches(x: Tensor, convolution: nn.Module, downsample: nn.Module | None) ->
     first = downsample[0] if type(downsample) is nn.Sequential else None
     ours = isinstance(first, ProductConvolution) and isinstance(convolution, ProductConvolution)
     watched = is_watched(convolution) or is_watched(downsample)
-    if not ours or watched or not cast(ProductConvolution, first).takes_seen_pixels(x):
+    if not ours or watched:
         return x, downsample(x)
     first = cast(ProductConvolution, first)
-    x, seen = _Branch.apply(x, first.stride)
-    shortcut = first.of_seen_pixels(seen)
+    if first.adds_in_rows(x):
+        x, shortcut = amx_rows.branches(x, first.weight, cast(tuple[int, int], first.stride))
+    elif first.takes_seen_pixels(x):
+        x, seen = _Branch.apply(x, first.stride)
+        shortcut = first.of_seen_pixels(seen)
+    else:
+        return x, downsample(x)
     for part in cast(nn.Sequential, downsample)[1:]:
         shortcut = part(shortcut)
     return x, shortcut

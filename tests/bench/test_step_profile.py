@@ -54,7 +54,11 @@ class Event:
         ("_ForEachPixelBackward", "convolutions"),
         ("_BranchBackward", "convolutions"),
         ("aten::mkldnn_convolution", "convolutions"),
-        ("_ProductBackward", "convolutions"),
+        ("ProductBackward", "convolutions"),
+        ("_ConvolutionBackward", "convolutions"),
+        ("_BranchInRowsBackward", "convolutions"),
+        ("_RowsBackward", "matrix products"),
+        ("aten::scaled_dot_product", OTHER),
         ("nvjet_hsh_256x128_64x4_1x2_h_bz_coopA_NTT", "matrix products"),
         ("void cutlass::Kernel2<cutlass_80_tensorop_bf16_s16816gemm_bf16_128x128>", "matrix products"),
         ("aten::mm", "matrix products"),
@@ -87,7 +91,7 @@ def test_own_times_of_a_step_on_a_cpu() -> None:
         Event("aten::mul_", 500.0),
         Event("aten::mul_", 1500.0),
         Event("aten::mm", 4000.0),
-        Event("aten::mm", 200.0, cpu_parent=Event("_ProductBackward")),
+        Event("aten::mm", 200.0, cpu_parent=Event("ProductBackward")),
         Event("a kernel", self_device_time_total=9e9, device_type=GPU),
     ]
     parts = parts_of(events, CPU, steps=2)
@@ -129,8 +133,8 @@ def test_a_step_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     assert sum(part["share"] for part in parts) == pytest.approx(1.0, abs=0.02)
     assert 0.0 < result["busy_ms"] <= result["ms"]
     assert {"convolutions", "matrix products", "norms", "optimizer"} <= groups.keys()
-    ways = tuple(f"_{name}Backward" for name in ("Product", "ForEachPixel", "Winograd", "AmxProducts", "Beside"))
-    ways += ("aten::convolution_backward",)
+    ours = ("Product", "_ForEachPixel", "_Winograd", "_AmxProducts", "_Convolution", "_Beside", "_BranchInRows")
+    ways = (*(f"{name}Backward" for name in ours), "aten::convolution_backward")
     convolutions = [part for part in parts if part["name"] in ways]
     assert {part["group"] for part in convolutions} == {"convolutions"}
     (linear,) = (part for part in parts if part["name"] == "Optimizer.step#LARS.step")

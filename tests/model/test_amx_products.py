@@ -18,7 +18,7 @@ from numba import njit
 from torch import Tensor, nn
 
 from barlowctl.kernels import thread_team
-from barlowctl.model import amx_packing, amx_products, convolution_ways
+from barlowctl.model import amx_packing, amx_products, amx_rows, convolution_ways
 from barlowctl.model.convolution_ways import Passes, Way, passes_by_amx, way_in_bf16
 from barlowctl.model.fused_norm import choose_norms
 from barlowctl.model.product_convolution import ProductConvolution, choose_convolutions, prepare_convolutions
@@ -350,6 +350,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(amx_products, "is_usable", lambda: True)
     monkeypatch.setattr(amx_products, "convolve", convolve)
+    monkeypatch.setattr(amx_rows, "takes", lambda weight, x: False)
     return made
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl import processor
-from barlowctl.model import product_convolution, winograd
+from barlowctl.model import matrix_products, winograd
 from barlowctl.model.convolution_ways import Way
 from barlowctl.model.product_convolution import ProductConvolution, choose_convolutions
 from barlowctl.model.seen_taps import SeenTaps
@@ -86,7 +86,7 @@ def check_as_exact_as_torchs(layer: nn.Conv2d, x: Tensor) -> None:
     exact = results(copy.deepcopy(layer).double(), x.double(), None)
     before = results(layer, x, None)
     choose_convolutions(layer, CPU)
-    assert node(layer, x, torch.float32) == "_ProductBackward"
+    assert node(layer, x, torch.float32) == "ProductBackward"
     for truth, torchs, ours in zip(exact, before, results(layer, x, None), strict=True):
         assert ours.dtype == torch.float32
         assert ours.stride() == torchs.stride()
@@ -123,7 +123,7 @@ def test_in_fp32_only_those_are_products_that_were_measured_to_be_faster(
 ) -> None:
     layer, x = convolution(channels, width, kernel, stride), images(channels, side)
     choose_convolutions(layer, CPU)
-    assert (node(layer, x, torch.float32) == "_ProductBackward") == product
+    assert (node(layer, x, torch.float32) == "ProductBackward") == product
     assert node(layer, x.contiguous(), torch.float32) == "ConvolutionBackward0"
 
 
@@ -132,7 +132,7 @@ def test_in_fp32_only_those_are_products_that_were_measured_to_be_faster(
 def test_in_fp32_elsewhere_it_is_torchs(where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     layer, x = convolution(128, 128, 1), images(128, 8)
     choose_convolutions(layer, CPU)
-    assert node(layer, x, torch.float32) == "_ProductBackward"
+    assert node(layer, x, torch.float32) == "ProductBackward"
     if where == "no MKL":
         monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
@@ -186,8 +186,8 @@ def test_in_fp32_without_avx512_each_is_computed_in_the_way_that_was_measured_to
     x = torch.zeros(images, channels, side, side).contiguous(memory_format=torch.channels_last)
     nodes = {
         Way.TORCHS: "ConvolutionBackward0",
-        Way.WEIGHTS: "_ProductBackward",
-        Way.PRODUCT: "_ProductBackward",
+        Way.WEIGHTS: "ProductBackward",
+        Way.PRODUCT: "ProductBackward",
         Way.PIXELS: "_ForEachPixelBackward",
     }
     monkeypatch.setattr(winograd, "is_faster", lambda *_: False)
@@ -204,8 +204,8 @@ def test_in_fp32_without_avx512_each_is_computed_in_the_way_that_was_measured_to
 def test_in_fp32_without_avx512_it_is_as_exact_as_torchs(
     monkeypatch: pytest.MonkeyPatch, patches: int, channels: int, kernel: int, stride: int, side: int
 ) -> None:
-    monkeypatch.setattr(product_convolution, "PATCHES", patches)
-    monkeypatch.setattr(product_convolution, "FEWEST_IMAGES", 4)
+    monkeypatch.setattr(matrix_products, "PATCHES", patches)
+    monkeypatch.setattr(matrix_products, "FEWEST_IMAGES", 4)
     layer, x = convolution(channels, channels, kernel, stride), images(channels, side)
     check_as_exact_as_torchs(layer, x)
 
@@ -214,13 +214,13 @@ def test_in_fp32_without_avx512_it_is_as_exact_as_torchs(
 def test_patches_of_so_many_images_are_cut_out_at_a_time_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = convolution(128, 128, 3, 2), images(128, 9)
     choose_convolutions(layer, CPU)
-    cut, patches = list[int](), product_convolution._patches
-    monkeypatch.setattr(product_convolution, "_patches", lambda x, *of: (cut.append(len(x)), patches(x, *of))[1])
-    monkeypatch.setattr(product_convolution, "FEWEST_IMAGES", 2)
+    cut, patches = list[int](), matrix_products.patches_of
+    monkeypatch.setattr(matrix_products, "patches_of", lambda x, *of: (cut.append(len(x)), patches(x, *of))[1])
+    monkeypatch.setattr(matrix_products, "FEWEST_IMAGES", 2)
     of_image = 5 * 5 * 9 * 128 * 4  # 25 pixels of the result see 9 each, in bytes
     for room, expected in ((4 * of_image, [4, 2]), (4 * of_image - 1, [3, 3]), (1, [2, 2, 2]), (6 * of_image, [6])):
         cut.clear()
-        monkeypatch.setattr(product_convolution, "PATCHES", room)
+        monkeypatch.setattr(matrix_products, "PATCHES", room)
         results(layer, x, None)
         assert cut == expected
 
@@ -233,8 +233,8 @@ def test_the_gradient_of_the_input_is_onednns_where_only_the_weights_is_a_produc
     layer, x = convolution(64, 64, 1), images(64, side)
     choose_convolutions(layer, CPU)
     assert cast(Any, layer)._way_of(x, torch.float32) == way
-    calls, of_input = list[int](), product_convolution._gradient_of_input
-    monkeypatch.setattr(product_convolution, "_gradient_of_input", lambda *of: (calls.append(1), of_input(*of))[1])
+    calls, of_input = list[int](), matrix_products._gradient_of_input
+    monkeypatch.setattr(matrix_products, "_gradient_of_input", lambda *of: (calls.append(1), of_input(*of))[1])
     results(layer, x, None)
     assert len(calls) == times
 
@@ -265,7 +265,7 @@ def test_products_of_a_lower_precision_are_not_taken_for_fp32(precisions: Any) -
     layer, x = convolution(128, 128, 1), images(128, 8)
     choose_convolutions(layer, CPU)
     precisions.fp32_precision = "ieee"
-    assert node(layer, x, torch.float32) == "_ProductBackward"
+    assert node(layer, x, torch.float32) == "ProductBackward"
     precisions.fp32_precision = "bf16"
     assert node(layer, x, torch.float32) == "ConvolutionBackward0"
 
@@ -288,7 +288,7 @@ def test_only_those_are_products_that_were_measured_to_be_faster(
 ) -> None:
     layer, x = convolution(channels, 8, kernel, stride), images(channels, side)
     choose_convolutions(layer, CPU)
-    assert (node(layer, x, torch.bfloat16) == "_ProductBackward") == product
+    assert (node(layer, x, torch.bfloat16) == "ProductBackward") == product
     assert node(layer, x, torch.float32) == "ConvolutionBackward0"
     assert node(layer, x.contiguous(), torch.bfloat16) == "ConvolutionBackward0"
 

@@ -1,0 +1,292 @@
+"""Products of rows of bfloat16 by a processor's tiles (Intel's AMX): 1 x 1 convolutions, and layers of a projector.
+
+oneDNN takes longer to begin a small product than to multiply, and turns what a gradient of a weight is summed over in
+another pass over memory. What was measured is in docs/experiments.md; the kernels are in `amx_row_kernels`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from barlowctl.kernels import thread_team
+from barlowctl.model import amx_products
+from barlowctl.model.amx_products import STEP
+from barlowctl.model.own_gradients import is_made_here
+from barlowctl.model.pixel_products import map_of
+
+FEW_PRODUCTS, FEW_WEIGHTS = 2 * 10**8, 2**19
+"""Up to so many of both, results and gradients of what is multiplied are computed here; else they are oneDNN's."""
+MOST_ROWS, AHEAD = 512, 256
+"""Of a result that a thread takes at a time; and that are laid out before they are taken, if they are narrow."""
+LAID = 24 * 2**10
+"""Bytes of rows that are laid out, which stay in the processor's first cache."""
+CHUNK, FEWEST, MOST_PIECES = (256, 1024), 1024, 8
+"""Rows whose factors are made at a time, of the gradient of a weight; and its pieces, each summed by itself."""
+FACTORS, STRIP = 2**20, 2**19
+"""Bytes of those factors, or so, and of the ones that are taken again and again, in the second cache."""
+
+
+def takes(weight: Tensor, x: Tensor) -> bool:
+    """Whether products of a float32 weight with rows of x can be computed so here."""
+    plain = type(weight.detach()) is Tensor and weight.dtype == torch.float32 and type(x) is Tensor and len(x) > 0
+    return plain and thread_team.serves() and amx_products.is_usable()
+
+
+def are_few(rows: int, weight: Tensor) -> bool:
+    """Whether the products of so many rows with a weight are so few that they are computed here."""
+    return weight.numel() <= FEW_WEIGHTS and rows * weight.numel() <= FEW_PRODUCTS
+
+
+def prepare() -> None:
+    """Compile the kernels: the first call ever takes seconds."""
+    x = torch.zeros(1, STEP, 1, 1, dtype=torch.bfloat16, requires_grad=True)
+    convolve(x, torch.zeros(STEP, STEP, 1, 1, requires_grad=True), (1, 1), (0, 0)).sum().backward()
+
+
+def convolve(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    """The convolution of x, bf16 `(n, c, h, w)` in channels_last, with weight `(d, c, k, l)`, without a bias.
+
+    Of a kernel larger than 1 x 1, or with a stride, the gradient of the weight alone is computed here.
+
+    Args:
+        weight: float32; it is rounded to bf16.
+
+    Returns: `(n, d, h', w')` in channels_last, bf16. The gradient of the weight is float32.
+    """
+    assert amx_products.is_usable()
+    out: Tensor = _Convolution.apply(x, weight, stride, padding)
+    return out
+
+
+def multiply(x: Tensor, weight: Tensor) -> Tensor:
+    """x, bf16 `(n, c)`, times weight `(d, c)`: `(n, d)`. As `convolve` else."""
+    assert amx_products.is_usable()
+    out: Tensor = _Rows.apply(x[:, :, None, None], weight[:, :, None, None], (1, 1), (0, 0))
+    return out[:, :, 0, 0]
+
+
+def beside(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The 1 x 1 convolution of x, and x itself as a shortcut, to whose gradient that of the convolution is added.
+
+    Args:
+        x, weight: as of `convolve`; c is a multiple of 32, and products are few.
+    """
+    assert amx_products.is_usable()
+    shortcut, out = _BranchInRows.apply(x, weight, (1, 1), False)
+    return out, shortcut
+
+
+def branches(x: Tensor, weight: Tensor, stride: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """x as another branch takes it, and its 1 x 1 convolution with a stride, whose gradient is added to the other's.
+
+    Args:
+        x, weight: as of `beside`. The gradient of the first result is one that nobody else has.
+    """
+    assert amx_products.is_usable()
+    out: tuple[Tensor, Tensor] = _BranchInRows.apply(x, weight, stride, True)
+    return out
+
+
+class _Convolution(torch.autograd.Function):
+    """See `convolve`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        size = map_of(x.shape[2:], weight.shape[2:], stride, padding)
+        ctx.pointwise = weight[0, 0].numel() == 1 and stride == (1, 1)
+        ctx.few = ctx.pointwise and are_few(len(x) * size[0] * size[1], weight)
+        if not ctx.pointwise:
+            with torch.autocast("cpu", enabled=False):
+                return nn.functional.conv2d(x, weight.to(x.dtype), None, stride, padding)
+        y = torch.empty((len(x), len(weight), *size), dtype=x.dtype, memory_format=torch.channels_last)
+        if ctx.few:
+            _multiply(x, weight, y)
+        else:
+            torch.mm(_rows(x), _matrix(weight).to(x.dtype).t(), out=_rows(y))
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        of_x = of_weight = None
+        if ctx.needs_input_grad[0]:
+            if ctx.pointwise:
+                of_x = torch.empty_like(x)
+                if ctx.few:
+                    _multiply(grad, weight, of_x, turned=True)
+                else:
+                    torch.mm(_rows(grad), _matrix(weight).to(x.dtype), out=_rows(of_x))
+            else:
+                of_x = torch.ops.aten.convolution_backward(
+                    grad, x, weight.to(x.dtype), None, ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1,
+                    (True, False, False),
+                )[0]  # fmt: skip
+        if ctx.needs_input_grad[1]:
+            of_weight = gradient_of_weight(x, grad, weight.shape, ctx.stride, ctx.padding)
+        return of_x, of_weight, None, None
+
+
+class _Rows(_Convolution):
+    """See `multiply`: by another name, as profiles have it."""
+
+
+class _BranchInRows(torch.autograd.Function):
+    """x, and its 1 x 1 convolution with a stride. Either's gradient may be missing. own: nobody else has that of x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], own: bool) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x, weight)
+        ctx.set_materialize_grads(False)
+        ctx.stride, ctx.own = stride, own
+        size = map_of(x.shape[2:], (1, 1), stride, (0, 0))
+        y = torch.empty((len(x), len(weight), *size), dtype=x.dtype, memory_format=torch.channels_last)
+        _multiply(x, weight, y, stride=stride)
+        return x.view_as(x), y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_x: Tensor | None, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return of_x, None, None, None
+        x, weight = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        if of_x is None:
+            of_x = torch.zeros_like(x)
+        elif not ctx.own and not is_made_here(of_x):
+            of_x = of_x.clone(memory_format=torch.channels_last)
+        of_x = of_x.contiguous(memory_format=torch.channels_last)
+        _multiply(grad, weight, of_x, turned=True, added=(*x.shape[2:], *ctx.stride))
+        of_weight = gradient_of_weight(x, grad, weight.shape, ctx.stride, (0, 0)) if ctx.needs_input_grad[1] else None
+        return of_x, of_weight, None, None
+
+
+def gradient_of_weight(
+    x: Tensor, grad: Tensor, shape: tuple[int, ...], stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    """That of a weight of `shape` `(d, c, k, l)`, float32 in channels_last, by the gradient of a result."""
+    from barlowctl.model import amx_row_kernels as kernels
+    from barlowctl.model import amx_row_packing as fields
+
+    d, c, *kernel = shape
+    task = plan_of(tuple(x.shape), (d, *kernel), tuple(grad.shape[2:]), stride, padding).copy()
+    padded, out, rows = (int(task[field]) for field in (fields.PADDED, fields.OUT_PADDED, fields.COUNT))
+    pieces = max(1, min(MOST_PIECES, rows // max(FEWEST, padded * out // (STEP // 2))))
+    piece = -(-rows // (pieces * STEP)) * STEP
+    pieces = -(-rows // piece)
+    across = max(1, min(out // STEP, -(-_threads() // pieces)))
+    chunk = min(piece, max(CHUNK[0], min(CHUNK[1], FACTORS // (2 * (padded + out // across)) // STEP * STEP)))
+    sums = torch.empty(pieces, out, padded)
+    task[fields.X], task[fields.GRADIENT], task[fields.Y] = x.data_ptr(), grad.data_ptr(), sums.data_ptr()
+    task[fields.PIECE], task[fields.CHUNK], task[fields.ACROSS] = piece, chunk, across
+    task[fields.STRIP] = max(1, STRIP // (2 * STEP * chunk))
+    room = 2 * (STEP * STEP + STEP * out + int(task[fields.AHEAD]) * padded + chunk * (padded + out))
+    _call(kernels.correlate_pieces, task, room)
+    whole = sums[0] if pieces == 1 else sums.sum(0)
+    return whole[:d, : int(task[fields.SUMMED])].contiguous().view(d, *kernel, c).permute(0, 3, 1, 2)
+
+
+def _multiply(
+    x: Tensor,
+    weight: Tensor,
+    y: Tensor,
+    *,
+    stride: tuple[int, int] = (1, 1),
+    turned: bool = False,
+    added: tuple[int, ...] = (),
+) -> None:
+    """y = the 1 x 1 convolution of x; turned: with the transposed weight. added: see `plan_of`."""
+    from barlowctl.model import amx_row_kernels as kernels
+    from barlowctl.model import amx_row_packing as fields
+
+    out = weight.shape[1 if turned else 0]
+    size = tuple(x.shape[2:]) if added else tuple(y.shape[2:])
+    task = plan_of(tuple(x.shape), (out, 1, 1), size, stride, (0, 0), turned, added).copy()
+    matrix = _matrix(weight)
+    task[fields.X], task[fields.WEIGHTS], task[fields.Y] = x.data_ptr(), matrix.data_ptr(), y.data_ptr()
+    padded, wide, rows = (int(task[field]) for field in (fields.PADDED, fields.OUT_PADDED, fields.COUNT))
+    task[fields.PIECE] = min(MOST_ROWS, -(-rows // (_threads() * STEP)) * STEP)
+    ahead = int(task[fields.AHEAD])
+    _call(kernels.multiply_pieces, task, 2 * (4 * STEP * STEP + 2 * padded * wide + ahead * padded) + 1024)
+
+
+@lru_cache(maxsize=1024)
+def plan_of(
+    shape: tuple[int, ...],
+    weight: tuple[int, ...],
+    size: tuple[int, ...],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    turned: bool = False,
+    added: tuple[int, ...] = (),
+) -> np.ndarray:
+    """A task without addresses.
+
+    Args:
+        shape: of a map `(n, c, h, w)`. weight: results, and the kernel. size: of the result.
+        added: height and width of maps to which results are added, and the steps between the pixels that they are of.
+    """
+    from barlowctl.model.amx_row_packing import task_of
+
+    (n, c, height, width), (out, *kernel) = shape, weight
+    summed = c * kernel[0] * kernel[1]
+    padded, wide = (-(-number // STEP) * STEP for number in (summed, out))
+    names = ("map_height", "map_width", "step_down", "step_right")
+    return task_of(
+        count=n * size[0] * size[1],
+        ahead=max(STEP, min(AHEAD, LAID // (2 * padded) // STEP * STEP)),
+        out=out,
+        turned=int(turned),
+        height=height,
+        width=width,
+        channels=c,
+        high=size[0],
+        wide=size[1],
+        kernel_height=kernel[0],
+        kernel_width=kernel[1],
+        top=padding[0],
+        left=padding[1],
+        stride_down=stride[0],
+        stride_across=stride[1],
+        summed=summed,
+        padded=padded,
+        out_padded=wide,
+        gradient_lies=int(wide == out),
+        lies=int(kernel == [1, 1] and stride == (1, 1)),
+        **{"adds": int(bool(added)), **dict(zip(names, added, strict=False))},
+        configuration=amx_products.configuration().ctypes.data,
+    )
+
+
+def _rows(x: Tensor) -> Tensor:
+    """`(n, c, h, w)` in channels_last as `(n h w, c)`, in the same memory."""
+    return x.permute(0, 2, 3, 1).view(-1, x.shape[1])
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """`(d, c, 1, 1)` as `(d, c)`."""
+    return weight.reshape(weight.shape[:2]).contiguous()
+
+
+def _threads() -> int:
+    crew = thread_team.crew()
+    return 1 if crew is None else crew[1]
+
+
+def _call(function: Any, task: np.ndarray, room: int) -> None:
+    """Have all pieces done by torch's threads, each of which has room for so many bytes."""
+    from barlowctl.kernels.thread_tiles import call
+    from barlowctl.model import amx_row_packing as fields
+
+    rooms = torch.empty(_threads(), -(-room // 64) * 64, dtype=torch.uint8)
+    task[fields.ROOM], task[fields.ROOM_SIZE] = rooms.data_ptr(), rooms.shape[1]
+    call(thread_team.crew() or (0, 1), function.address, task)
