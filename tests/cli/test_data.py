@@ -343,15 +343,15 @@ def test_ranges_and_bands_are_said_and_can_be_set_as_advised(scans, tmp_path, ca
     assert "note: uint16 values: 0 is black, 4,095 is white (12 bits: the largest value of 2 images is 3,000)" in out
     assert "unreadable: c.tif: int16 values -1,000 to 2,000 of this image" in out
     assert "unreadable: d.tif: a TIFF of 4 bands of uint8" in out
-    packed = f"next: barlowctl data pack {scans} {tmp_path}/x.beton --store raw --overwrite --range int16=-1000:2000"
-    assert packed in out.splitlines()
+    both = ("--range", "int16=-1000:2000", "--bands", "4,3,2")
+    again = ("pack", scans, tmp_path / "x.beton", "--store", "raw", "--overwrite", *both)
+    assert "next: " + " ".join(map(str, ("barlowctl", "data", *again))) in out.splitlines()
     looked_at, _ = run(capsys, "info", scans)
-    assert f"next: barlowctl data pack {scans} scans.beton --range int16=-1000:2000" in looked_at.splitlines()
+    assert f"next: barlowctl data pack {scans} scans.beton {' '.join(both)}" in looked_at.splitlines()
     _, errors = run(capsys, "pack", scans, tmp_path / "y.beton", "--on-unreadable", "fail", code=2)
     assert "c.tif cannot be read" in errors
-    assert errors.rstrip().endswith("--on-unreadable stop --range int16=-1000:2000")
-    document = run_json(capsys, "pack", scans, tmp_path / "y.beton", "--range", "int16=-1000:2000", "--bands", "3,2,1")
-    assert document["samples"] == 4
+    assert errors.rstrip().endswith("--on-unreadable stop " + " ".join(both[:2]))  # no other was read
+    assert run_json(capsys, *again)["samples"] == 4
     _, errors = run(capsys, "pack", scans, tmp_path / "z.beton", "--range", "3:1", code=2)
     assert "the range is '3:1'" in errors
 
