@@ -27,10 +27,15 @@ def address() -> int | None:
     return None
 
 
-def crew() -> tuple[int, int] | None:
-    """Who works: the address of a team, and how many threads of it; None: the calling thread alone."""
+def crew() -> tuple[int, int]:
+    """Who works: the address of a team, and how many threads of it; (0, 1): the calling thread alone."""
     threads, team = torch.get_num_threads(), address()
-    return None if threads == 1 or team is None else (team, threads)
+    return (0, 1) if threads == 1 or team is None else (team, threads)
+
+
+def count() -> int:
+    """How many threads work: see `crew`."""
+    return crew()[1]
 
 
 def serves() -> bool:

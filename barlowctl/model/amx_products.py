@@ -155,9 +155,9 @@ def _convolve(
     pixels = x[0, 0].numel()
     part = pixels * STEP * (2 * channels + LINE)
     parts = -(-n // STEP)
-    group = max(1, min(parts, IN_CACHE // part, -(-parts // _threads())))
+    group = max(1, min(parts, IN_CACHE // part, -(-parts // thread_team.count())))
     groups = -(-parts // group)
-    across = max(1, min(out // STEP, -(-_threads() // groups)))
+    across = max(1, min(out // STEP, -(-thread_team.count() // groups)))
     numbers = {"images": n, "pixels": pixels, "channels": channels, "result_pixels": size[0] * size[1], "out": out}
     numbers |= {"taps": taps, "group": group, "across": across}
     tensors = {"x": x, "y": y, "weights": factors, "zeros": torch.zeros(channels, dtype=x.dtype)}
@@ -232,11 +232,6 @@ def _runs(
     return starts.astype(np.uint32), runs.astype(np.uint32)
 
 
-def _threads() -> int:
-    crew = thread_team.crew()
-    return 1 if crew is None else crew[1]
-
-
 def _call(
     pieces: Any,
     tensors: dict[str, Tensor],
@@ -248,13 +243,13 @@ def _call(
     from barlowctl.kernels.thread_tiles import call
     from barlowctl.model.amx_kernels import task_of
 
-    rooms = torch.empty(_threads(), -(-room // 64) * 64, dtype=torch.uint8)
+    rooms = torch.empty(thread_team.count(), -(-room // 64) * 64, dtype=torch.uint8)
     tiles = configuration()
     fields = {name: tensor.data_ptr() for name, tensor in tensors.items()} | numbers
     fields |= {"room": rooms.data_ptr(), "room_size": rooms.shape[1], "configuration": tiles.ctypes.data}
     if runs is not None:
         fields |= {"starts": runs[0].ctypes.data, "runs": runs[1].ctypes.data}
-    call(thread_team.crew() or (0, 1), pieces.address, task_of(**fields))
+    call(thread_team.crew(), pieces.address, task_of(**fields))
 
 
 @cache

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from barlowctl.kernels import thread_team
 from barlowctl.model import amx_products
 from barlowctl.model.amx_products import STEP
+from barlowctl.model.matrix_products import matrix_of, rows_of
 from barlowctl.model.own_gradients import is_made_here
 from barlowctl.model.pixel_products import map_of
 
@@ -67,8 +68,9 @@ def convolve(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[
 def multiply(x: Tensor, weight: Tensor) -> Tensor:
     """x, bf16 `(n, c)`, times weight `(d, c)`: `(n, d)`. As `convolve` else."""
     assert amx_products.is_usable()
-    out: Tensor = _Rows.apply(x[:, :, None, None], weight[:, :, None, None], (1, 1), (0, 0))
-    return out[:, :, 0, 0]
+    maps = (part.view(*part.shape, 1, 1) for part in (x.contiguous(), weight))
+    out: Tensor = _Rows.apply(*maps, (1, 1), (0, 0))
+    return out.view(out.shape[:2])
 
 
 def beside(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,7 +112,7 @@ class _Convolution(torch.autograd.Function):
         if ctx.few:
             _multiply(x, weight, y)
         else:
-            torch.mm(_rows(x), _matrix(weight).to(x.dtype).t(), out=_rows(y))
+            torch.mm(rows_of(x), matrix_of(weight).to(x.dtype).t(), out=rows_of(y))
         return y
 
     @staticmethod
@@ -125,7 +127,7 @@ class _Convolution(torch.autograd.Function):
                 if ctx.few:
                     _multiply(grad, weight, of_x, turned=True)
                 else:
-                    torch.mm(_rows(grad), _matrix(weight).to(x.dtype), out=_rows(of_x))
+                    torch.mm(rows_of(grad), matrix_of(weight).to(x.dtype), out=rows_of(of_x))
             else:
                 of_x = torch.ops.aten.convolution_backward(
                     grad, x, weight.to(x.dtype), None, ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1,
@@ -183,7 +185,7 @@ def gradient_of_weight(
     pieces = max(1, min(MOST_PIECES, rows // max(FEWEST, padded * out // (STEP // 2))))
     piece = -(-rows // (pieces * STEP)) * STEP
     pieces = -(-rows // piece)
-    across = max(1, min(out // STEP, -(-_threads() // pieces)))
+    across = max(1, min(out // STEP, -(-thread_team.count() // pieces)))
     chunk = min(piece, max(CHUNK[0], min(CHUNK[1], FACTORS // (2 * (padded + out // across)) // STEP * STEP)))
     sums = torch.empty(pieces, out, padded)
     task[fields.X], task[fields.GRADIENT], task[fields.Y] = x.data_ptr(), grad.data_ptr(), sums.data_ptr()
@@ -211,10 +213,10 @@ def _multiply(
     out = weight.shape[1 if turned else 0]
     size = tuple(x.shape[2:]) if added else tuple(y.shape[2:])
     task = plan_of(tuple(x.shape), (out, 1, 1), size, stride, (0, 0), turned, added).copy()
-    matrix = _matrix(weight)
+    matrix = matrix_of(weight).contiguous()
     task[fields.X], task[fields.WEIGHTS], task[fields.Y] = x.data_ptr(), matrix.data_ptr(), y.data_ptr()
     padded, wide, rows = (int(task[field]) for field in (fields.PADDED, fields.OUT_PADDED, fields.COUNT))
-    task[fields.PIECE] = min(MOST_ROWS, -(-rows // (_threads() * STEP)) * STEP)
+    task[fields.PIECE] = min(MOST_ROWS, -(-rows // (thread_team.count() * STEP)) * STEP)
     ahead = int(task[fields.AHEAD])
     _call(kernels.multiply_pieces, task, 2 * (4 * STEP * STEP + 2 * padded * wide + ahead * padded) + 1024)
 
@@ -267,26 +269,11 @@ def plan_of(
     )
 
 
-def _rows(x: Tensor) -> Tensor:
-    """`(n, c, h, w)` in channels_last as `(n h w, c)`, in the same memory."""
-    return x.permute(0, 2, 3, 1).view(-1, x.shape[1])
-
-
-def _matrix(weight: Tensor) -> Tensor:
-    """`(d, c, 1, 1)` as `(d, c)`."""
-    return weight.reshape(weight.shape[:2]).contiguous()
-
-
-def _threads() -> int:
-    crew = thread_team.crew()
-    return 1 if crew is None else crew[1]
-
-
 def _call(function: Any, task: np.ndarray, room: int) -> None:
     """Have all pieces done by torch's threads, each of which has room for so many bytes."""
     from barlowctl.kernels.thread_tiles import call
     from barlowctl.model import amx_row_packing as fields
 
-    rooms = torch.empty(_threads(), -(-room // 64) * 64, dtype=torch.uint8)
+    rooms = torch.empty(thread_team.count(), -(-room // 64) * 64, dtype=torch.uint8)
     task[fields.ROOM], task[fields.ROOM_SIZE] = rooms.data_ptr(), rooms.shape[1]
-    call(thread_team.crew() or (0, 1), function.address, task)
+    call(thread_team.crew(), function.address, task)

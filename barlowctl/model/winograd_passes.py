@@ -48,8 +48,8 @@ def convolve(x: Tensor, weight: Tensor, m: int, *, turned: bool) -> Tensor:
         return y
     matrices = _room(parts * (channels * out + -(-out // BLOCK) * PAD // 4))
     _call("transform_pieces", shape, {"x": lines, "y": matrices}, numbers)
-    rounds = -(-tiles // (CONVOLVED * _threads()))
-    group = -(-tiles // (rounds * _threads()))  # as many groups for each thread
+    rounds = -(-tiles // (CONVOLVED * thread_team.count()))
+    group = -(-tiles // (rounds * thread_team.count()))  # as many groups for each thread
     rooms = parts * (group * channels + PAD // 4), BLOCK + group * parts * BLOCK
     _call("convolve_pieces", shape, tensors | {"weights": matrices}, numbers | {"group": group}, *rooms)
     return y
@@ -71,7 +71,7 @@ def gradient_of_weight(x: Tensor, grad: Tensor, m: int) -> Tensor:
         _call("sum_pieces", shape, tensors, numbers)
         return of_weight.permute(0, 3, 1, 2)
     shares = max(1, min(SHARES, -(-tiles // group), SUMS // (c * d)))  # whatever the number of threads
-    across = min(d // STEP, _threads() // math.gcd(shares, _threads()))
+    across = min(d // STEP, thread_team.count() // math.gcd(shares, thread_team.count()))
     sums = _room(shares * parts * c * d)
     numbers |= {"group": group, "shares": shares, "across": across}
     _call("correlate_pieces", shape, tensors | {"y": sums}, numbers, *rooms)
@@ -87,19 +87,14 @@ def _tiles(x: Tensor, m: int) -> int:
     return len(x) * -(-x.shape[2] // m) * -(-x.shape[3] // m)
 
 
-def _threads() -> int:
-    crew = thread_team.crew()
-    return 1 if crew is None else crew[1]
-
-
 def _call(
     pieces: str, shape: tuple[int, ...], tensors: dict[str, Tensor], numbers: dict[str, int], *rooms: int
 ) -> None:
     """Have all pieces of some work done by torch's threads, each of which has rooms for so many numbers."""
-    own = [_room(_threads(), size) for size in rooms]
+    own = [_room(thread_team.count(), size) for size in rooms]
     fields = {name: tensor.data_ptr() for name, tensor in tensors.items()} | numbers
     for name, room in zip(("first", "second"), own, strict=False):
         fields |= {f"{name}_room": room.data_ptr(), f"{name}_size": 4 * room.shape[1]}
     task = winograd_threads.task_of(shape, **fields)
     function = getattr(winograd_threads, pieces).address
-    winograd_threads.call_together(thread_team.crew() or (0, 1), function, task)
+    winograd_threads.call_together(thread_team.crew(), function, task)

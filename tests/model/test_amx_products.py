@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from barlowctl.model import amx_packing, amx_products, amx_rows, convolution_way
 from barlowctl.model.convolution_ways import Passes, Way, passes_by_amx, way_in_bf16
 from barlowctl.model.fused_norm import choose_norms
 from barlowctl.model.product_convolution import ProductConvolution, choose_convolutions, prepare_convolutions
+from tests.model.convolution_shapes import Shape, drawn
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
 needs_amx = pytest.mark.skipif(not amx_products.is_usable(), reason="this processor has no tiles (AMX)")
@@ -33,16 +34,6 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-class Shape(NamedTuple):
-    images: int
-    channels: int
-    out: int
-    size: tuple[int, int]
-    kernel: tuple[int, int] = (3, 3)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (1, 1)
 
 
 SHAPES = [
@@ -57,17 +48,6 @@ SHAPES = [
     Shape(32, 64, 32, (5, 7), (1, 1), (2, 2), (0, 0)),  # some pixels of the map are seen by none
     Shape(64, 64, 32, (2, 2), (2, 2), (2, 2), (1, 1)),  # corners
 ]
-
-
-def drawn(shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
-    """A map and a weight, of which all numbers are bfloat16's, and the gradient of the result."""
-    generator = torch.Generator().manual_seed(3)
-    x = torch.randn(shape.images, shape.channels, *shape.size, generator=generator).to(BF16)
-    weight = torch.randn(shape.out, shape.channels, *shape.kernel, generator=generator).to(BF16).float()
-    size = amx_products.map_of(shape.size, shape.kernel, shape.stride, shape.padding)
-    grad = torch.randn(shape.images, shape.out, *size, generator=generator).to(BF16)
-    x, weight, grad = (part.contiguous(memory_format=torch.channels_last) for part in (x, weight, grad))
-    return x, weight, grad
 
 
 def results(shape: Shape, x: Tensor, weight: Tensor, grad: Tensor, **passes: Any) -> list[Tensor]:

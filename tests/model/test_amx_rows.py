@@ -6,7 +6,7 @@ What multiplies needs such a processor; what is laid out for it is tested on all
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,46 +20,30 @@ from barlowctl.model.own_gradients import made_here
 from barlowctl.model.pixel_products import map_of
 from barlowctl.model.product_convolution import ProductConvolution, choose_convolutions, prepare_convolutions
 from barlowctl.model.product_linear import ProductLinear, choose_linears, prepare_linears
+from tests.model.convolution_shapes import Shape, drawn
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
 needs_amx = pytest.mark.skipif(not amx_products.is_usable(), reason="this processor has no tiles (AMX)")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-class Shape(NamedTuple):
-    images: int
-    channels: int
-    out: int
-    size: tuple[int, int]
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
+def pointwise(images: int, channels: int, out: int, size: tuple[int, int], stride: tuple[int, int] = (1, 1)) -> Shape:
+    return Shape(images, channels, out, size, (1, 1), stride, (0, 0))
 
 
 POINTWISE = [
-    Shape(32, 32, 32, (1, 1)),
-    Shape(5, 64, 96, (3, 7)),  # the last 32 rows are not whole
-    Shape(1, 33, 65, (1, 1)),  # more columns of zeros than of numbers
-    Shape(7, 8, 24, (4, 5)),
-    Shape(9, 3, 5, (6, 6)),
-    Shape(40, 256, 64, (6, 6)),
+    pointwise(32, 32, 32, (1, 1)),
+    pointwise(5, 64, 96, (3, 7)),  # the last 32 rows are not whole
+    pointwise(1, 33, 65, (1, 1)),  # more columns of zeros than of numbers
+    pointwise(7, 8, 24, (4, 5)),
+    pointwise(9, 3, 5, (6, 6)),
+    pointwise(40, 256, 64, (6, 6)),
 ]
 FIRST = [
     Shape(3, 1, 32, (20, 20), (5, 5), (2, 2), (2, 2)),
     Shape(2, 3, 20, (21, 18), (7, 7), (2, 2), (3, 3)),
     Shape(4, 2, 33, (6, 9), (5, 6), (3, 2), (0, 4)),
 ]
-
-
-def drawn(shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
-    """A map and a weight, of which all numbers are bfloat16's, and the gradient of the result."""
-    generator = torch.Generator().manual_seed(3)
-    x = torch.randn(shape.images, shape.channels, *shape.size, generator=generator).to(BF16)
-    weight = torch.randn(shape.out, shape.channels, *shape.kernel, generator=generator).to(BF16).float()
-    size = map_of(shape.size, shape.kernel, shape.stride, shape.padding)
-    grad = torch.randn(shape.images, shape.out, *size, generator=generator).to(BF16)
-    x, weight, grad = (part.contiguous(memory_format=torch.channels_last) for part in (x, weight, grad))
-    return x, weight, grad
 
 
 def results(shape: Shape, x: Tensor, weight: Tensor, grad: Tensor) -> list[Tensor]:
@@ -110,7 +94,7 @@ def test_the_gradient_of_a_first_layers_weight_is_that_of_the_convolution(shape:
 
 
 @needs_amx
-@pytest.mark.parametrize("shape", [*POINTWISE, FIRST[0], Shape(3, 32, 96, (31, 33))], ids=str)
+@pytest.mark.parametrize("shape", [*POINTWISE, FIRST[0], pointwise(3, 32, 96, (31, 33))], ids=str)
 def test_it_is_the_same_to_the_bit_however_it_is_divided(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
     """Among threads, and by what is made at a time; and wherever the map begins in memory."""
     case = drawn(shape)
@@ -148,7 +132,7 @@ def test_what_lay_in_memory_before_does_not_count(shape: Shape, monkeypatch: pyt
 @needs_amx
 def test_a_gradient_of_many_rows_is_summed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """That many threads find work; float32 sums of a piece, then of the pieces."""
-    shape = Shape(5, 32, 40, (30, 30))
+    shape = pointwise(5, 32, 40, (30, 30))
     case = drawn(shape)
     exact = in_float64(shape, *case)[2]
     whole = results(shape, *case)[2]
@@ -162,7 +146,7 @@ def test_a_gradient_of_many_rows_is_summed_in_pieces(monkeypatch: pytest.MonkeyP
 @needs_amx
 @pytest.mark.parametrize("channels", [32, 8])
 def test_what_is_no_number_goes_where_it_is_seen_and_nowhere_else(channels: int) -> None:
-    shape = Shape(3, channels, 40, (5, 5))
+    shape = pointwise(3, channels, 40, (5, 5))
     x, weight, grad = drawn(shape)
     x[1, 7, 2, 3] = float("nan")
     x[2, 3, 4, 4] = float("inf")
@@ -179,10 +163,12 @@ def test_what_is_no_number_goes_where_it_is_seen_and_nowhere_else(channels: int)
 @pytest.mark.parametrize("few", [True, False], ids=["few", "many"])
 def test_rows_are_multiplied_as_a_linear_does(few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(amx_rows, "are_few", lambda rows, weight: few)
-    x, weight, grad = (part[:, :, 0, 0] for part in drawn(Shape(70, 96, 50, (1, 1))))
+    x, weight, grad = (part[:, :, 0, 0] for part in drawn(pointwise(70, 96, 50, (1, 1))))
     x.requires_grad_()
     weight.requires_grad_()
     out = amx_rows.multiply(x, weight)
+    assert out.grad_fn is not None
+    assert out.grad_fn.name() == "ViewBackward0"  # a picked element's gradient would be a map of zeros first
     out.backward(grad)
     assert out.shape == (70, 50)
     assert x.grad is not None
@@ -199,7 +185,7 @@ def test_rows_are_multiplied_as_a_linear_does(few: bool, monkeypatch: pytest.Mon
 @needs_amx
 @pytest.mark.parametrize(("size", "stride"), [((7, 4), (2, 2)), ((6, 6), (3, 2)), ((5, 5), (1, 1))], ids=str)
 def test_the_gradient_of_a_branch_is_added_where_its_pixels_lie(size: tuple[int, int], stride: tuple[int, int]) -> None:
-    shape = Shape(6, 64, 40, size, stride=stride)
+    shape = pointwise(6, 64, 40, size, stride=stride)
     x, weight, grad = drawn(shape)
     of_whole = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(BF16)
     of_whole = of_whole.contiguous(memory_format=torch.channels_last)
@@ -218,7 +204,7 @@ def test_the_gradient_of_a_branch_is_added_where_its_pixels_lie(size: tuple[int,
 
 @needs_amx
 def test_either_gradient_of_a_branch_may_be_missing() -> None:
-    shape = Shape(4, 32, 48, (6, 6), stride=(2, 2))
+    shape = pointwise(4, 32, 48, (6, 6), stride=(2, 2))
     x, weight, grad = drawn(shape)
     expected = in_float64(shape, x, weight, grad)
     x.requires_grad_()
@@ -248,7 +234,7 @@ class _Given(torch.autograd.Function):
 @needs_amx
 @pytest.mark.parametrize("own", [True, False])
 def test_a_shortcuts_gradient_is_written_over_only_if_nobody_else_has_it(own: bool) -> None:
-    shape = Shape(6, 64, 16, (5, 4))
+    shape = pointwise(6, 64, 16, (5, 4))
     x, weight, grad = drawn(shape)
     given = torch.ones_like(x)
     if own:
@@ -271,7 +257,9 @@ def _lay(task, first, count, out):
     amx_row_packing.seen_at(task, first, count, out)
 
 
-@pytest.mark.parametrize("shape", [*FIRST, Shape(3, 8, 5, (6, 7), stride=(2, 3)), Shape(7, 12, 4, (3, 2))], ids=str)
+@pytest.mark.parametrize(
+    "shape", [*FIRST, pointwise(3, 8, 5, (6, 7), stride=(2, 3)), pointwise(7, 12, 4, (3, 2))], ids=str
+)
 def test_what_pixels_see_is_laid_out_row_by_row(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(amx_products, "configuration", lambda: np.zeros(64, np.uint8))
     x = drawn(shape)[0]
