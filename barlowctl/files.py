@@ -116,9 +116,18 @@ def remove_at_once(folder: Path) -> None:
     Raises:
         OSError: it cannot be renamed; it is as it was.
     """
-    doomed = _beside(folder)
-    os.rename(folder, doomed)
-    remove(doomed)
+    remove(put_aside(folder))
+
+
+def put_aside(path: Path) -> Path:
+    """Give a file or a folder the name of one that is being written, and return it: from now on nobody lists it.
+
+    Raises:
+        OSError: it cannot be renamed; it is as it was.
+    """
+    aside = _beside(path)
+    os.rename(path, aside)
+    return aside
 
 
 def remove_partial(folder: Path) -> None:

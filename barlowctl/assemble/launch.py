@@ -22,6 +22,7 @@ from barlowctl.model import registered
 from barlowctl.output_paths import check_folder, free_bytes, whole
 from barlowctl.recipe import load
 from barlowctl.runs import history, rundir
+from barlowctl.runs.environment import environment
 from barlowctl.runs.resumption import Launch, launch_of
 from barlowctl.signals import stop_requests
 from barlowctl.train import checkpoint, sinks
@@ -228,7 +229,7 @@ def _first_files(job: Job, first_lines: dict[str, str], launched: Launch | None)
     settings = job.settings
     length = {"epochs": settings.epochs, "steps_per_epoch": settings.steps_per_epoch, "steps": settings.total_steps}
     about = {
-        **rundir.environment(),
+        **environment(),
         "recipe_digest": load.digest(job.recipe),
         "recipe": job.recipe.model_dump(mode="json"),
         "data": run_images.record(job.source, job.dataset, job.resolved.held_out),

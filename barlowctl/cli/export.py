@@ -147,7 +147,7 @@ def export(
     dry_run: Annotated[
         bool, options.dry_run("Show files, sizes and the card; needs no network, pushes nothing.", HUB)
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Push without asking.", rich_help_panel=HUB)] = False,
+    yes: Annotated[bool, options.yes("Push without asking.", HUB)] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -139,9 +139,14 @@ def comma_separated(flag: str, text: str | None) -> list[str]:
     return parts
 
 
-def dry_run(help: str, panel: str) -> Any:
+def dry_run(help: str, panel: str | None = None) -> Any:
     """--dry-run: say what would be done."""
     return typer.Option("--dry-run", help=help, rich_help_panel=panel)
+
+
+def yes(help: str, panel: str | None = None) -> Any:
+    """--yes: do without asking what is asked otherwise."""
+    return typer.Option("--yes", help=help, rich_help_panel=panel)
 
 
 def print_sbatch(help: str) -> Any:

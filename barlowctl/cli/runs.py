@@ -18,6 +18,7 @@ from barlowctl.cli.help import Command, Group, examples
 from barlowctl.cli.live import duration
 from barlowctl.cli.runs_best import best
 from barlowctl.cli.runs_compared import by_title, changes_of, curves_by_key, in_words, panels_of, write_picture
+from barlowctl.cli.runs_removed import remove
 from barlowctl.errors import UserError
 from barlowctl.output_paths import check_new
 from barlowctl.quantities import QUANTITIES
@@ -175,6 +176,7 @@ def watch(
 
 
 app.command("best", cls=Command, epilog="barlowctl runs best --by rankme")(best)
+app.command("remove", cls=Command, epilog="barlowctl runs remove quickstart-20261125-101500 --dry-run")(remove)
 
 
 def _is_submitted(run: Path) -> bool:

@@ -36,6 +36,7 @@ from barlowctl.methods import Classifier
 from barlowctl.model import Preprocessing, choose_convolutions, feature_width
 from barlowctl.recipe.protocol import Protocol
 from barlowctl.runs import rundir
+from barlowctl.runs.environment import environment
 from barlowctl.signals import stop_requests
 from barlowctl.train import checkpoint, engine, sinks
 from barlowctl.train.events import Notice, Sink, broadcast
@@ -152,7 +153,7 @@ class _Fit:
             method = self._build()
             chosen = self._precision(method, precision.recorded_by(folder))
             about = {**identity, "precision": precision.record(chosen, self.device)}
-            rundir.write_json(folder / "run.json", {**rundir.environment(), **about})
+            rundir.write_json(folder / "run.json", {**environment(), **about})
             values, left_out = self._train(method, chosen.used, folder, digest)
             if self.protocol.frozen:
                 check_unchanged(method.backbone, before, self.protocol.name)

@@ -32,6 +32,7 @@ from barlowctl.measure.subjects import Subject
 from barlowctl.measure.trials import by_class, over_trials, published, rounded
 from barlowctl.output_paths import Outputs, whole
 from barlowctl.runs import rundir
+from barlowctl.runs.environment import environment
 from barlowctl.signals import stop_requests
 from barlowctl.train.events import RunStarted, Sink
 
@@ -215,7 +216,7 @@ class _Measuring:
             if self.ranks.first:
                 folder.mkdir(parents=True, exist_ok=True)
                 held.enter_context(rundir.lock(folder))
-                rundir.write_json(folder / "run.json", {**rundir.environment(), **about, "ranks": self.ranks.size})
+                rundir.write_json(folder / "run.json", {**environment(), **about, "ranks": self.ranks.size})
                 self.emit(self._started(job, subject, seed, folder))
             values = job.train(folder, digest, self.emit)
             job.take_statistics()

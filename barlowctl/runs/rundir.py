@@ -13,26 +13,20 @@ import json
 import os
 import platform
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from barlowctl import files, locks, shell
-from barlowctl.cores import usable_cores
 from barlowctl.data.names import require_text
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.files import atomic_write
 from barlowctl.locks import holding
 from barlowctl.output_paths import free, why_not_written
 from barlowctl.runs.resumption import resume_line
-
-RECORDED_PACKAGES = ("barlowctl", "torch", "torchvision", "timm", "numpy", "numba", "ffcv", "simplejpeg", "safetensors")
 
 
 def runs_home() -> Path:
@@ -246,8 +240,7 @@ def lock(run: Path) -> Iterator[None]:
         ) from error
     with holding(run / "lock", patience=0.5) as file:
         if file is None:
-            holder = (run / "lock").read_text(encoding="utf-8").strip() or "another process"
-            raise UserError(f"'{run}' is being trained by {holder}", next="wait for it, or stop it, then resume")
+            raise UserError(f"'{run}' is being trained by {holder(run)}", next="wait for it, or stop it, then resume")
         file.truncate(0)
         with suppress(OSError):  # a full disk: the lock holds, and who has it is not known
             (run / "lock").write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
@@ -263,38 +256,8 @@ def is_held(run: Path) -> bool:
     return locks.is_held(run / "lock")
 
 
-def environment() -> dict[str, Any]:
-    """What a run was made with: versions, machine, the command and the folder it was typed in, git state."""
-    return {
-        "folder": os.getcwd(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor_cores": usable_cores(),
-        "packages": {name: version for name in RECORDED_PACKAGES if (version := _version(name))},
-        "git": _git_state(),
-    }
-
-
-def _version(package: str) -> str | None:
-    with suppress(metadata.PackageNotFoundError):
-        return metadata.version(package)
-    return None
-
-
-def _git_state() -> dict[str, Any] | None:
-    """Commit and cleanliness of the checkout this package runs from, if it runs from one."""
-    here = Path(__file__).resolve().parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        tracked = git("ls-files", "--", str(Path(__file__).resolve()))
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))} if tracked else None
-    except (OSError, subprocess.SubprocessError):
-        return None
+def holder(run: Path) -> str:
+    """Which process trains in a run that is held, as it noted itself."""
+    with suppress(OSError, ValueError):
+        return (run / "lock").read_text(encoding="utf-8").strip() or "another process"
+    return "another process"

@@ -169,6 +169,7 @@ REASONS = {
     "put the file back as it was, then go on": MACHINE,
     "wait for it to end, or write under another name": WAIT,
     "wait for it, or stop it, then resume": WAIT,
+    "wait for it, or stop it, then remove it": WAIT,
     "extract both with the same backbone": PYTHON,
     "use a backbone with global pooling (timm: num_classes=0)": PYTHON,
     "use form 'auto' and a wider projector": PYTHON,

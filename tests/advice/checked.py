@@ -30,6 +30,7 @@ PROGRAMS = {
     "torchrun",
     "srun",
     "ls",
+    "mv",
     "rm",
     "mkdir",
     "squeue",

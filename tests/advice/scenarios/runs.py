@@ -70,6 +70,21 @@ def nothing_recorded(patch: Patch) -> None:
     shutil.rmtree("runs/done")
 
 
+def started_from_it(patch: Patch) -> None:
+    file = Path("runs/stopped/run.json")
+    about = json.loads(file.read_text())
+    about["recipe"]["init"] = {"weights": str(Path("runs/done").resolve())}
+    file.write_text(json.dumps(about))
+
+
+def another_in_it(patch: Patch) -> None:
+    shutil.copytree("runs/stopped", "runs/done/inner")
+
+
+def linked(patch: Patch) -> None:
+    Path("runs/link").symlink_to(Path("runs/done").resolve())
+
+
 SCENARIOS = {
     "no run": Scenario(["pretrain", "--resume", "runs/none"]),
     "no such run": Scenario(["runs", "show", "nothing"]),
@@ -77,6 +92,16 @@ SCENARIOS = {
     "no evaluation to choose by": Scenario(["runs", "best", "stopped"], nothing_recorded),
     "a measure that no run has": Scenario(["runs", "best", "--by", "linear"]),
     "a state that is damaged": Scenario(["export", "runs/stopped/checkpoints/step-00000020"], checkpoints_damaged),
+    "nobody to ask about a removal": Scenario(["runs", "remove", "stopped"]),
+    "a run that another started from is removed": Scenario(["runs", "remove", "done", "--yes"], started_from_it),
+    "a run is removed that others lie in": Scenario(["runs", "remove", "done", "--yes"], another_in_it),
+    "a link to a run is removed": Scenario(
+        ["runs", "remove", "runs/link", "--yes"], linked, then="here is nobody to ask"
+    ),
+    "a run cannot be removed": Scenario(
+        ["runs", "remove", "done", "--yes"],
+        failing("barlowctl.files.put_aside", OSError(13, "Permission denied")),
+    ),
     "runs listed": Scenario(["runs", "list"], code=0),
     "a stopped run": Scenario(["runs", "show", "stopped"], code=0),
     "no picture": Scenario(["runs", "compare", "done", "stopped", "--out", "curves.txt"]),
