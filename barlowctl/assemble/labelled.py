@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from barlowctl.assemble.data import ImageSet, any_labelled, count_classes, open_images
+from barlowctl.data import home
 from barlowctl.data.beton.reader import Beton
 from barlowctl.data.images.conversion import Choices
 from barlowctl.data.loaders.plain import Pictures
@@ -181,11 +182,14 @@ def check_distinct(train: ImageSet, test: ImageSet) -> str | None:
     """
     shared = None if train.fingerprint == test.fingerprint else overlap(train, test)
     if shared is None or (shared.complete and (shared.files or train.num_samples == test.num_samples)):
-        where = f"'{train.path}'" if train.path == test.path else f"'{train.path}' and '{test.path}'"
+        one_place = train.path.absolute() == test.path.absolute()
+        where = f"'{train.path}'" if one_place else f"'{train.path}' and '{test.path}'"
+        in_memory = isinstance(train, Pictures) and train.in_memory
+        made = home.held_out(train.path) if one_place and not in_memory else []
         raise UserError(
             f"training and test images are the same, {where}",
-            allowed="a dataset, or a folder, with a train and a test (or val) split",
-            next="name images with a train and a test split with --data",
+            allowed=f"a dataset, or a folder, with a train and a test (or val) split{home.OR_HELD_OUT if made else ''}",
+            next="\n".join(made) or "name images with a train and a test split with --data",
         )
     if not shared.images:
         return None

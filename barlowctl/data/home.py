@@ -10,14 +10,14 @@ from pathlib import Path
 
 from barlowctl import shell
 from barlowctl.caches import cache_home
-from barlowctl.data import sources
+from barlowctl.data import holding_out, sources
 from barlowctl.data.names import packed_as
 from barlowctl.data.tree.splits import choices
 from barlowctl.datasets import DOWNLOADABLE, TO_BE_PACKED
 from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.files import written_as_path
-from barlowctl.output_paths import free
 
+OR_HELD_OUT = "; data pack --hold-out makes a test split, and --data then names what was packed"
 _SAME_SPLIT = {"val": "test", "test": "val"}  # most data sets have one held-out part, under either name
 
 
@@ -170,13 +170,33 @@ def _packed_in(folder: Path) -> list[Path]:
 
 
 def _refuse_split(path: Path, split: str, packed: list[Path]) -> Path:
-    made = sources.has_split_folders(path) and sources.split_folder(path, split) is not None
-    command = shell.line("barlowctl", "data", "pack", path, path / f"{split}.beton", "--split", split)
+    if sources.has_split_folders(path) and sources.split_folder(path, split) is not None:
+        made = [shell.line("barlowctl", "data", "pack", path, path / f"{split}.beton", "--split", split)]
+    else:
+        made = _of_packed(path, split)
     raise UserError(
         f"data '{path}' has no {split} split",
-        allowed=f"it has {', '.join(file.stem for file in packed)}",
-        next=command if made else f"name images with a {split} split with --data",
+        allowed=f"it has {', '.join(file.stem for file in packed)}{OR_HELD_OUT if made else ''}",
+        next="\n".join(made) or f"name images with a {split} split with --data",
     )
+
+
+def held_out(path: Path) -> list[str]:
+    """What to type for a test split of labelled images that have none, see `holding_out`; nothing where none is made.
+
+    Args:
+        path: of the images of the training split, packed or not.
+    """
+    try:
+        return (holding_out.of_packed if path.suffix == ".beton" else holding_out.of_source)(path, data_home())
+    except (UserError, OSError):
+        return []
+
+
+def _of_packed(folder: Path, split: str) -> list[str]:
+    """What to type for the split that a folder with packed training images lacks."""
+    training = folder / "train.beton"
+    return held_out(training) if split in _SAME_SPLIT and training.is_file() else []
 
 
 def _packed_split(folder: Path, split: str) -> Path | None:
@@ -190,10 +210,12 @@ def _packed_split(folder: Path, split: str) -> Path | None:
 def _missing_dataset(name: str, split: str) -> UserError:
     have = available()
     if name in have:
+        made = [] if name in DOWNLOADABLE else _of_packed(data_home() / name, split)
+        bring = _get(name) if name in DOWNLOADABLE else to_be_packed(name, split)
         return UserError(
             f"data set '{name}' has no {split} split",
-            allowed=f"it has {', '.join(have[name])}",
-            next=_get(name) if name in DOWNLOADABLE else to_be_packed(name, split),
+            allowed=f"it has {', '.join(have[name])}{OR_HELD_OUT if made else ''}",
+            next="\n".join(made) or bring,
         )
     names = [*DOWNLOADABLE, *TO_BE_PACKED, *have]
     near = "" if name in names else did_you_mean(name, names)
@@ -227,13 +249,7 @@ def _without_split(path: Path, split: str, there: list[str], message: str) -> Us
     """A folder lacks a split; of labelled training images alone, some of each class can be held out."""
     held_out, pack = split in _SAME_SPLIT and there == ["train"], []
     if held_out:
-        images = sources.open_source(path)
-        labelled = any(images.describe(row)[1] >= 0 for row in range(len(images)))
-        if labelled or images.other_classes:
-            place = data_home() / (path.absolute().name.lstrip(". ") or "images")
-            name = (free(place) if os.path.lexists(place) else place).name
-            classes = () if labelled else ("--class-folders", "inner")
-            pack = [shell.line("barlowctl", "data", "pack", path, name, *classes, "--hold-out", 20)]
+        pack = holding_out.of_source(path, data_home())
     made = "a folder with train/ and val/ folders, a table beside the images with a column 'split', or a test split "
     return UserError(
         message,

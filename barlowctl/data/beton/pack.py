@@ -253,9 +253,7 @@ def flag_of(setting: str) -> str:
 def _notes(source: Source, report: PackReport) -> dict[str, Any]:
     """What the file's information block says beside class names, hash, version and date."""
     return {
-        "source": str(source.path),
-        "kind": source.kind,
-        "split": source.split,
+        **source.noted(),
         "channels": report.channels,
         "counts": {
             "samples": report.samples,

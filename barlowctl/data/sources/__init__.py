@@ -58,9 +58,10 @@ def open_source(path: str | Path, split: str = "train", options: ReadOptions = N
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}", next="check access, or download it again") from error
     options.check_used(opened)
-    if options.hold_out is None:
-        return opened
-    return part(opened, split, options, other_splits(opened, path))
+    if options.hold_out is not None:
+        opened = part(opened, split, options, other_splits(opened, path))
+    opened.opened, opened.read_with = path, options.noted()
+    return opened
 
 
 def _open_file(path: Path, split: str, options: ReadOptions) -> Source:

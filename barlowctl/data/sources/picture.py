@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +42,8 @@ class Source(abc.ABC):
     other_classes: whether folders that are no classes become some with `data pack --class-folders inner`.
     deeper_classes: whether images lie deeper than the class folders, and other folders may be the classes.
     in_memory: whether a program gave them: `path` is then no place, but what to call them.
+    opened: what `open_source` was given, which may have other splits too; None: nothing on the disk.
+    read_with: the choices that somebody made of `ReadOptions`, by name.
     """
 
     kind: str
@@ -53,6 +57,8 @@ class Source(abc.ABC):
     other_classes: bool = False
     deeper_classes: bool = False
     in_memory: bool = False
+    opened: Path | None = None
+    read_with: Mapping[str, Any] = MappingProxyType({})
 
     @functools.cached_property
     def scan_report(self) -> ScanReport:
@@ -85,6 +91,12 @@ class Source(abc.ABC):
             allowed="a column of Parquet files, of a list of paths, or of a table beside images in folders",
             next="without --groups-column",
         )
+
+    def noted(self) -> dict[str, Any]:
+        """Where it was found and how it was read, as plain values."""
+        opened = None if self.opened is None else str(self.opened.absolute())
+        about = {"source": str(self.path), "kind": self.kind, "split": self.split}
+        return about | {"opened": opened, "read_with": dict(self.read_with)}
 
     def file(self, index: int) -> Path | None:
         """The file that is this picture and nothing else; None where there is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from barlowctl.errors import UserError, instead
 
@@ -50,6 +50,15 @@ class ReadOptions:
                 raise UserError(
                     f"{flag} is '{value}', and nothing is held out", allowed="with --hold-out", next="--hold-out 20"
                 )
+
+    def noted(self) -> dict[str, Any]:
+        """The choices that were made, by name."""
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+
+    def flags(self) -> list[str]:
+        """The choices that were made as flags of `data pack`."""
+        named = {f"--{name.replace('_', '-')}": str(value) for name, value in self.noted().items()}
+        return [word for pair in named.items() for word in pair]
 
     def check_used(self, source: Source) -> None:
         """Refuse a choice that a source does not have.

@@ -15,7 +15,7 @@ from barlowctl.bench import photographs
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.errors import RunDiverged
 from tests.advice.scenario import Scenario
-from tests.advice.scenarios.data import changed, deep, deep_bands_and_others, packed_jpegs
+from tests.advice.scenarios.data import archive, changed, deep, deep_bands_and_others, packed_jpegs
 from tests.advice.scenarios.training import failing
 
 Patch = pytest.MonkeyPatch
@@ -111,6 +111,30 @@ def training_alone(patch: Patch) -> None:
     assert barlowctl(["data", "pack", "my images", "./training/train.beton", "--quiet"]) == 0
 
 
+def packed_alone(*options: str) -> Callable[[Patch], object]:
+    """The training images in the data home as `alone`, without a test split."""
+    return lambda patch: barlowctl(["data", "pack", "my images/train", "alone", *options, "--quiet"])
+
+
+def shards_alone(patch: Patch) -> None:
+    """Labelled images in a tar file, without a test split."""
+    Path("shards").mkdir()
+    for label in "ab":
+        for number in range(3):
+            for ending in ("png", "cls"):
+                file = Path(f"samples/{label}{number}.{ending}")
+                file.parent.mkdir(exist_ok=True)
+                file.write_bytes(Path(f"my images/train/{label}/{number}.png").read_bytes())
+            file.write_text(str("ab".index(label)))
+    archive("shards/0.tar", source="samples")(patch)
+
+
+def packed_splits(patch: Patch) -> None:
+    """Both splits as packed files of a folder."""
+    for split in ("train", "test"):
+        assert barlowctl(["data", "pack", "my images", f"./both/{split}.beton", "--split", split, "--quiet"]) == 0
+
+
 def wrong_data(patch: Patch) -> None:
     """Half of an image, in a folder that is probed on."""
     shutil.copytree("my images", "half")
@@ -175,6 +199,14 @@ SCENARIOS = {
     ),
     "no protocol value at all": Scenario([*PROBE, "--set", "xyz=3"]),
     "packed training images alone": Scenario([*PROBE, "--data", "./training"], training_alone),
+    "packed images without a test split": Scenario(
+        [*PROBE, "--data", "alone"], packed_alone(), then="data set 'alone-2' has no test split"
+    ),
+    "packed images whose held-out part is not packed": Scenario(
+        [*PROBE, "--data", "alone"], packed_alone("--hold-out", "20")
+    ),
+    "shards without a test split": Scenario([*PROBE, "--data", "./shards"], shards_alone, then="are the same"),
+    "packed training images of two splits": Scenario([*PROBE, "--data", "./both/train.beton"], packed_splits),
     "protocol not asked for": Scenario([*PROBE, *TRAINED]),
     "classifier damaged": Scenario([*PROBE, "--linear", "--protocol", "paper", *TRAINED], trained_and_damaged),
     "patches of no kind": Scenario([*EMBED, "--patches", "maps.npz"]),
