@@ -27,7 +27,7 @@ PACKAGE = CHECKOUT / "barlowctl"
 LEAVES = {
     "amounts", "caches", "channels", "compilers", "cores", "criteria", "datasets", "errors", "files", "garbage",
     "launcher", "leaving", "locks", "memory", "output_paths", "packages", "processor", "quantities", "shell", "signals",
-    "starting", "value_ranges", "waits",
+    "starting", "tables", "value_ranges", "waits",
 }  # fmt: skip
 DATA = {"data", "data.beton", "data.images", "data.loaders", "data.sources", "data.views"}
 MAY_IMPORT = {
@@ -108,6 +108,7 @@ MAY_IMPORT = {
     "shell": set(),
     "signals": set(),
     "starting": set(),
+    "tables": set(),
     "threads": set(),
     "value_ranges": set(),
     "waits": set(),
@@ -145,6 +146,7 @@ LIGHT = {
     "shell": set(),
     "signals": set(),
     "starting": set(),
+    "tables": set(),
     "value_ranges": set(),
     "waits": set(),
 }

@@ -165,7 +165,7 @@ def ablate(
 
     Several studies at once share the cells that are the same. Finished cells are kept: run the same command again to
     go on with what was stopped, from as many terminals or jobs as you like. A study's directory gets a table (JSON,
-    CSV, Markdown) and a figure (PNG, SVG) for each of its studies.
+    CSV, Markdown, LaTeX) and a figure (PNG, SVG, PDF) for each of its studies.
     """
     from barlowctl.assemble.machine import Runtime
     from barlowctl.study import studies

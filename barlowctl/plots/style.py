@@ -112,4 +112,5 @@ def matplotlib_settings() -> dict[str, Any]:
         "legend.frameon": False,
         "svg.hashsalt": "barlowctl",
         "svg.fonttype": "path",
+        "pdf.fonttype": 42,  # TrueType: journals refuse matplotlib's default, Type 3
     }

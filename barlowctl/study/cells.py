@@ -206,7 +206,7 @@ def measure_cell(run: FinishedRun, labelled: Labelled, runtime: Runtime) -> tupl
 
 
 def write_results(directory: StudyDirectory, *, figures: bool = True) -> tuple[list[Path], str | None]:
-    """The table (JSON, CSV, Markdown) and the figure (PNG, SVG) of every study, as far as it is.
+    """The table (JSON, CSV, Markdown, LaTeX) and the figure (PNG, SVG, PDF) of every study, as far as it is.
 
     Returns:
         The files, and why there are no figures where there are none.
@@ -220,6 +220,7 @@ def write_results(directory: StudyDirectory, *, figures: bool = True) -> tuple[l
             "json": json.dumps(table.document(directory, study, rows), indent=2) + "\n",
             "csv": table.as_csv(rows),
             "md": table.markdown(study, rows),
+            "tex": table.latex(study, rows, directory.base.name),
         }
         for suffix, text in texts.items():
             write_text(Path(f"{stem}.{suffix}"), text, durable=False)  # they can be made again

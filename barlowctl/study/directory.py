@@ -2,7 +2,8 @@
 
 OUT/study.json, recipe.toml                   the base recipe, the images
 OUT/cells/<variant>-<digest>/seed-<seed>/     the run of one cell, with cell.json once it is measured
-OUT/<study>.json, .csv, .md, .png, .svg       see `table` and `figure`
+OUT/<study>.json, .csv, .md, .tex             see `table`
+OUT/<study>.png, .svg, .pdf                   see `figure`
 
 A cell is one recipe with one seed. Variants whose recipes are the same, in one study or in several, share it.
 """

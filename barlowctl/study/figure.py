@@ -29,7 +29,7 @@ PAPER_LABEL = "paper (ImageNet, ResNet-50)"
 
 
 def save(study: Study, table: Sequence[Row], recipe: str, stem: Path) -> list[Path]:
-    """Draw into `<stem>.png` and `<stem>.svg`; returns the files, none as long as nothing was measured.
+    """Draw into `<stem>.png`, `.svg` and `.pdf`; returns the files, none as long as nothing was measured.
 
     Raises:
         UserError: matplotlib is not installed, or does not work.
@@ -40,8 +40,11 @@ def save(study: Study, table: Sequence[Row], recipe: str, stem: Path) -> list[Pa
     settings: Any = style.matplotlib_settings()  # its stubs name every key
     with matplotlib.rc_context(settings):
         figure = plot(study, table, recipe)
-        files = [Path(f"{stem}.png"), Path(f"{stem}.svg")]
-        for file, metadata in zip(files, ({"Software": None}, {"Date": None}), strict=True):
+        without_time: dict[str, dict[str, Any]] = {
+            "png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None},
+        }  # fmt: skip
+        files = [Path(f"{stem}.{ending}") for ending in without_time]
+        for file, metadata in zip(files, without_time.values(), strict=True):
             with atomic_write(file, durable=False) as temporary:
                 figure.savefig(temporary, format=file.suffix[1:], dpi=160, metadata=metadata)
     return files

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import statistics
 from collections.abc import Sequence
@@ -13,6 +11,10 @@ from barlowctl.amounts import counted
 from barlowctl.study.directory import Record, StudyDirectory
 from barlowctl.study.students_t import quantile
 from barlowctl.study.study import Study
+from barlowctl.tables import as_csv as records_as_csv
+from barlowctl.tables import latex as as_latex
+from barlowctl.tables import latex_comments
+from barlowctl.tables import markdown as as_markdown
 
 Row = dict[str, Any]
 
@@ -214,11 +216,15 @@ def _difference(row: Row) -> str:
 
 def markdown(study: Study, table: Sequence[Row]) -> str:
     """The tables as Markdown, with what is missing said below them."""
-    text = []
-    for header, lines in tables(table):
-        text += ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
-        text += ["| " + " | ".join(line) + " |" for line in lines] + [""]
-    return "\n".join([*text, *notes(study, table)]) + "\n"
+    parts = [f"{as_markdown(header, lines)}\n" for header, lines in tables(table)]
+    return "\n".join([*parts, *notes(study, table)]) + "\n"
+
+
+def latex(study: Study, table: Sequence[Row], recipe: str) -> str:
+    """The tables as LaTeX, each a `tabular`; what they are of, and what is missing, as comments."""
+    about = f"{study.title} ({study.source}) on recipe {recipe}, {seeds_text(table)}; needs \\usepackage{{booktabs}}"
+    parts = [f"{as_latex(header, lines)}\n" for header, lines in tables(table)]
+    return latex_comments([about]) + "\n".join(parts) + latex_comments(notes(study, table))
 
 
 def notes(study: Study, table: Sequence[Row]) -> list[str]:
@@ -255,15 +261,13 @@ def resolved(table: Sequence[Row]) -> list[str]:
 
 def as_csv(table: Sequence[Row]) -> str:
     """Every number of the rows, unrounded."""
-    stream = io.StringIO()
-    keys = list(dict.fromkeys(key for row in table for key in row))
-    writer = csv.DictWriter(stream, [*keys, "verdict"], lineterminator="\n")
-    writer.writeheader()
+    columns = [*dict.fromkeys(key for row in table for key in row), "verdict"]
+    records = []
     for row in table:
         flat = {key: " ".join(map(str, value)) if isinstance(value, list) else value for key, value in row.items()}
         flat["failed"] = "; ".join(f"{seed}: {reason}" for seed, reason in row["failed"].items())
-        writer.writerow(flat | {"verdict": verdict(row)})
-    return stream.getvalue()
+        records.append(flat | {"verdict": verdict(row)})
+    return records_as_csv(columns, records)
 
 
 def document(directory: StudyDirectory, study: Study, table: Sequence[Row]) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def test_a_study_is_trained_measured_drawn_and_resumed(
         assert -1.0 < row["mean_diagonal"] < 1.0
         assert 0.0 < row["rms_off_diagonal"] < 1.0
     assert {Path(file).name for file in first["files"]} == {
-        f"mine.{end}" for end in ("json", "csv", "md", "png", "svg")
+        f"mine.{end}" for end in ("json", "csv", "md", "tex", "png", "svg", "pdf")
     }
     assert all(Path(file).is_file() for file in first["files"])
     finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "study").rglob("*.safetensors")}

@@ -63,7 +63,9 @@ def test_methods_beside_table_1_with_one_budget(study: list[str], capsys: Captur
     markdown = Path("study/methods.md").read_text()
     assert "| CPU seconds |" in markdown
     assert "| 71.3 |" in markdown
+    assert "71.3 & " in Path("study/methods.tex").read_text()
     assert Path("study/methods.png").is_file()
+    assert Path("study/methods.pdf").read_bytes().startswith(b"%PDF-")
     # the figure of the same methods shares the cells of their baselines
     assert barlowctl([*command, "--drop-aug", "--dry-run", "--json"]) == 0
     plan = document(capsys)

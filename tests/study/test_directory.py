@@ -215,6 +215,11 @@ def test_an_incomplete_study_says_what_is_missing_and_what_failed(tmp_path: Path
     assert "Failed: only-redundancy, seed 0: the loss is not finite" in text
     assert text.count("| only-redundancy | 0/2, 1 failed | - |") == 2  # accuracies beside the paper's, then embeddings
     assert "| baseline | 2/2 | 75.50 ± 0.71 | 80.50 ± 0.71 |" in text
+    latex = table.latex(directory.studies[0], rows, "tiny")
+    assert "on recipe tiny, 2 seeds; needs \\usepackage{booktabs}\n\\begin{tabular}{lrrrrrrr}\n" in latex
+    assert "\nbaseline & 2/2 & 75.50 $\\pm$ 0.71 & 80.50 $\\pm$ 0.71 & " in latex
+    assert latex.count("\\begin{tabular}") == latex.count("\\bottomrule\n\\end{tabular}\n") == 2
+    assert "\n% Failed: only-redundancy, seed 0: the loss is not finite\n" in latex
     records = list(csv.DictReader(io.StringIO(table.as_csv(rows))))
     assert float(records[0]["linear_top1"]) == 80.5
     assert records[-1]["missing"] == "0 1"
@@ -245,14 +250,16 @@ def test_every_study_is_drawn_complete_and_in_part(tmp_path: Path, name: str) ->
         figure.save(study, table.rows(directory, study), "digits", tmp_path / name) == []
     )  # nothing measured: no figure
     fill(directory, but=(study.variants[1].name,))
-    png, svg = figure.save(study, table.rows(directory, study), "digits", tmp_path / name)
+    png, svg, pdf = figure.save(study, table.rows(directory, study), "digits", tmp_path / name)
     with Image.open(png) as picture:
         assert picture.width > 900
         assert len(picture.convert("RGB").resize((200, 120)).getcolors(24_000) or []) > 10
     assert xml.etree.ElementTree.parse(svg).getroot().tag.endswith("svg")
-    before = svg.read_bytes()
+    assert pdf.read_bytes().startswith(b"%PDF-")
+    assert b"/Type3" not in pdf.read_bytes()  # a kind of font that journals refuse
+    before = svg.read_bytes(), pdf.read_bytes()
     figure.save(study, table.rows(directory, study), "digits", tmp_path / name)
-    assert svg.read_bytes() == before  # the same study, the same file
+    assert (svg.read_bytes(), pdf.read_bytes()) == before  # the same study, the same files
 
 
 def test_published_points_are_drawn_where_the_paper_prints_them(tmp_path: Path) -> None:
@@ -303,7 +310,7 @@ def test_without_matplotlib_there_are_tables_and_the_way_to_figures(
     fill(directory)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     files, why = write_results(directory)
-    assert {file.name for file in files} == {"asymmetry.json", "asymmetry.csv", "asymmetry.md"}
+    assert {file.name for file in files} == {f"asymmetry.{ending}" for ending in ("json", "csv", "md", "tex")}
     assert why is not None
     assert "pip install 'barlowctl[plots]'" in why
 
