@@ -89,9 +89,19 @@ _MODULES = {
 }
 
 
+_COMMANDS = {
+    "embed": "what `barlowctl embed` writes is barlowctl.features(network, images)",
+    **{
+        name: f"on the command line, `barlowctl {name}`" for name in ("ablate", "bench", "doctor", "report", "transfer")
+    },
+}
+"""Commands that are no function of the same name, and where what they do is."""
+
+
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+        meant = f": {_COMMANDS[name]}" if name in _COMMANDS else ""
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'{meant}")
     module = _imported(f"{__name__}.{_MODULES[name]}")
     value = module if _MODULES[name].rpartition(".")[2] == name else getattr(module, name)
     globals()[name] = value

@@ -11,6 +11,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from barlowctl.api.options import HasItems
+from barlowctl.api.unknown import surplus_arguments, unknown_argument
 from barlowctl.api.wording import reworded
 from barlowctl.errors import UserError, kind_of
 
@@ -24,6 +25,7 @@ _WORDS: dict[Any, str] = {
     PathLike: "a path", Mapping: "a dictionary", Callable: "a function", HasItems: _IN_MEMORY, Iterable: _IN_MEMORY,
 }  # fmt: skip
 _LONGEST = 60
+_NO_ARGUMENTS = ("self", "return")
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
@@ -38,11 +40,13 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*arguments: P.args, **options: P.kwargs) -> R:
+        hints = _hints(function)
+        with reworded():
+            _refuse_unknown(function, signature, hints, arguments, options)
         try:
             bound = signature.bind(*arguments, **options).arguments
-        except TypeError:  # which Python says, in the name of the function
+        except TypeError:  # of one that is missing, which Python says, in the name of the function
             return function(*arguments, **options)
-        hints = _hints(function)
         with reworded():
             for name, value in bound.items():
                 given = value if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD else {name: value}
@@ -52,6 +56,29 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         return function(*arguments, **options)
 
     return call
+
+
+def _refuse_unknown(
+    function: Callable[..., Any],
+    signature: inspect.Signature,
+    hints: Collection[str],
+    arguments: Sequence[Any],
+    options: Mapping[str, Any],
+) -> None:
+    """Refuse arguments that a function does not have: by a name, or more by position than it takes."""
+    parameters = [parameter for parameter in signature.parameters.values() if parameter.name != "self"]
+    open_to_names = {parameter.name for parameter in parameters if parameter.kind is parameter.VAR_KEYWORD}
+    names = [name for name in dict.fromkeys([*(p.name for p in parameters), *hints]) if name not in _NO_ARGUMENTS]
+    names = [name for name in names if name not in open_to_names]
+    called = function.__qualname__.removesuffix(".__init__")
+    given = arguments[len(signature.parameters) - len(parameters) :]
+    if unknown := [name for name in options if name not in names and name != "self"]:
+        network = options.get("network", options.get("what", next(iter(given), None)))
+        written = repr(network) if isinstance(network, str) else "network"
+        raise unknown_argument(called, unknown[0], options[unknown[0]], names, written)
+    by_position = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(given) > len(by_position):
+        raise surplus_arguments(called, len(given), by_position, [name for name in names if name not in by_position])
 
 
 def no_name(what: str) -> UserError:

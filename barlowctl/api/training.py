@@ -10,8 +10,6 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Unpack
 
-from torch import nn
-
 from barlowctl.api.arguments import checked
 from barlowctl.api.initial import weights_named
 from barlowctl.api.network import OnEvent
@@ -20,11 +18,10 @@ from barlowctl.api.packing import stand_in
 from barlowctl.api.process import as_a_command, memory_returned
 from barlowctl.api.recipes import RecipeLike, open_recipe
 from barlowctl.api.run import Run
-from barlowctl.api.wording import reworded
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.resumed import run_to_resume
 from barlowctl.assemble.training import train
-from barlowctl.errors import RunDiverged, RunStopped, UserError, did_you_mean, kind_of
+from barlowctl.errors import RunDiverged, RunStopped, UserError
 from barlowctl.train.events import Event, Sink
 
 WAITING = 1000
@@ -57,18 +54,12 @@ def pretrain(
         The run: finished, or stopped where `stop` said so.
 
     Raises:
-        UserError: a recipe, images or a machine with which there is no run; nothing is left behind.
+        UserError: a recipe, images or a machine with which there is no run; nothing is left behind. An argument that
+            there is not, such as a key of the recipe, is one that is a TypeError too.
         RunStopped: a signal came; the state is saved.
         RunDiverged: loss, gradient or weights are not finite.
         KeyboardInterrupt: says what became of the state; a note has the call that goes on.
-        TypeError: an argument that there is not (of a module a UserError: which way there is).
     """
-    for name in options.keys() - Training.__annotations__.keys():
-        if isinstance(module := dict(options)[name], nn.Module):
-            with reworded():
-                raise _no_module(name, module)
-        meant = did_you_mean(name, Training.__annotations__)
-        raise TypeError(f"pretrain() got an unexpected keyword argument '{name}'{meant}")
     watch = _Watch(on_event, stop)
     try:
         with memory_returned(), as_a_command(handle_signals=handle_signals):
@@ -140,16 +131,6 @@ def pretrain_events(
         thread.join()
     if errors:
         raise errors[0]
-
-
-def _no_module(name: str, module: nn.Module) -> UserError:
-    return UserError(
-        f"{name} is {kind_of(module)}: a run notes how its network is built, to go on and to be repeated, and of a "
-        "module it does not know that",
-        allowed="a network by its name in timm: a function that builds yours, registered with timm's register_model, "
-        "and overrides={'model.backbone': 'its_name'} (docs/python.md, Parts of your own); or a loop of your own",
-        next="barlowctl.build_method(recipe, backbone=module), for a loop of your own",
-    )
 
 
 class _Watch:

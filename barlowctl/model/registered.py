@@ -6,6 +6,7 @@ import difflib
 import glob
 import hashlib
 import inspect
+import re
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +16,15 @@ import timm
 import torch
 from torch import nn
 
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, did_you_mean
 from barlowctl.files import written_as_path
 
+_TIMM_GIVES = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "num_classes", "in_chans")
 _TAKES = (
-    "a function (pretrained=False, in_chans=3, **_) that returns a network: timm gives it these, and "
+    f"a function with the arguments {', '.join(_TIMM_GIVES)} that returns a network: timm gives it these, and "
     "model.backbone_args"
 )
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
 class UnknownNetwork(UserError):
@@ -81,7 +84,16 @@ def record(name: str) -> dict[str, str]:
 
 def refused_by_own(name: str, error: Exception) -> UserError:
     """What to say where somebody's function does not build its network."""
-    reason = reason_of(error)
+    reason, unexpected = reason_of(error), _UNEXPECTED.search(str(error))
+    if isinstance(error, TypeError) and unexpected and unexpected[1] not in _TIMM_GIVES:
+        parameters = inspect.signature(own_function(name) or refused_by_own).parameters.values()
+        own = [p.name for p in parameters if p.name not in _TIMM_GIVES and p.kind is not p.VAR_KEYWORD]
+        return UserError(
+            f"model.backbone_args has '{unexpected[1]}', which the function registered as {name!r} does not take"
+            f"{did_you_mean(unexpected[1], own)}",
+            allowed=", ".join(own) or "nothing: the function has no arguments of its own",
+            next="correct model.backbone_args",
+        )
     if "NoneType" in reason and "_args" in reason:  # timm notes its arguments in the network
         reason = "it returns None, and no network"
     return UserError(f"the function registered as {name!r} builds no network: {reason}", allowed=_TAKES)

@@ -75,11 +75,9 @@ def test_numbers_of_numpy_and_whatever_gives_paths_are_taken(tmp_path: Path) -> 
         barlowctl.pretrain("quickstart", data=tmp_path.glob("*.png"), threads=np.int64(1))  # type: ignore[arg-type]
 
 
-def test_an_argument_that_is_missing_or_unknown_is_pythons_own_error() -> None:
+def test_an_argument_that_is_missing_is_pythons_own_error() -> None:
     with pytest.raises(TypeError, match=r"push\(\) missing 2 required positional arguments"):
         barlowctl.push("x")  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="unexpected keyword argument 'thread'"):
-        barlowctl.pretrain("quickstart", thread=1)  # type: ignore[call-arg]
 
 
 def test_long_values_are_named_by_their_kind() -> None:
@@ -96,8 +94,6 @@ def test_a_module_is_no_part_of_a_recipe() -> None:
     assert error.value.__notes__[1].startswith("next: barlowctl.build_method(recipe, backbone=module)")
     with pytest.raises(barlowctl.UserError, match=r"^overrides has a Linear for 'model\.backbone'"):
         barlowctl.pretrain("quickstart", overrides={"model.backbone": module})
-    with pytest.raises(TypeError, match="unexpected keyword argument 'backbone'"):
-        barlowctl.pretrain("quickstart", backbone="resnet18")  # type: ignore[call-arg]
 
 
 def test_numbers_of_numpy_and_torch_are_numbers() -> None:

@@ -57,10 +57,16 @@ def own_closed(width):
 
 
 @register_model
+def own_exact(pretrained=False, pretrained_cfg=None, pretrained_cfg_overlay=None, cache_dir=None, num_classes=0,
+              in_chans=3, width=12):
+    return Small(in_chans, "")
+
+
+@register_model
 def own_broken(pretrained=False, **_):
     raise RuntimeError("no such file")
 """
-OWN = ("own_small", "own_unsaid", "own_nothing", "own_closed", "own_broken")
+OWN = ("own_small", "own_unsaid", "own_nothing", "own_closed", "own_exact", "own_broken")
 
 
 def forget() -> None:
@@ -136,11 +142,26 @@ def test_commands_know_it_in_a_process_that_imports_it(
         ("own_unsaid", "", "Sequential does not say how wide its features are", "num_features = WIDTH"),
         ("own_nothing", "", "'own_nothing' builds no network: it returns None", None),
         ("own_closed", "", "builds no network: own_closed.. got an unexpected keyword argument", None),
-        ("own_broken", "", "RuntimeError: no such file, at `raise .* in own_parts.py, line 43", None),
+        ("own_broken", "", "RuntimeError: no such file, at `raise .* in own_parts.py, line 49", None),
     ],
 )
 def test_a_mistake_in_it_is_named(recipe: Path, name: str, mistake: str, message: str, advice: str | None) -> None:
     with pytest.raises(barlowctl.UserError, match=message) as refused:
         pretrain(recipe, overrides=overrides(name, **({"mistake": mistake} if mistake else {})))
     assert advice is None or advice in str(refused.value.next)
-    assert advice is not None or "(pretrained=False, in_chans=3, **_)" in str(refused.value.allowed)
+    assert advice is not None or "arguments pretrained, pretrained_cfg, " in str(refused.value.allowed)
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_mistyped_argument_is_refused_where_the_function_swallows_none(recipe: Path) -> None:
+    """As the example of docs/python.md is written: it names what timm gives."""
+    with pytest.raises(barlowctl.UserError) as refused:
+        pretrain(recipe, overrides=overrides("own_exact", widht=48))
+    assert str(refused.value) == (
+        "model.backbone_args has 'widht', which the function registered as 'own_exact' does not take, did you mean "
+        "'width'?"
+    )
+    assert refused.value.allowed == "width"
+    assert not Path("run").exists()
+    page = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+    assert "**_" not in page

@@ -1,0 +1,133 @@
+"""Arguments that a function does not have: the key of a recipe that is meant, or the argument, with the right call."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from torch import nn
+
+from barlowctl.api.recipes import override_texts
+from barlowctl.errors import UserError, kind_of, nearest
+from barlowctl.measure.tasks import MEASURES, TRAINABLE
+from barlowctl.recipe import bare_words
+from barlowctl.recipe.protocol import Protocol
+
+_OF_RECIPES = ("pretrain", "pretrain_events", "preview", "build_method")
+_OPENED_WITH = ("eval.", "data.range", "data.background", "data.bands", "model.", "views.")
+"""Keys that say how images are shown to a network, and what weights are of: where a network is opened."""
+_MEASURING = ("features", "probe", "Network.features", "Network.probe")
+_MEANT = {"dataset": "data", "images": "data", "output": "out", "save_dir": "out", "callback": "on_event"}
+_ALIKE = 0.7
+_LONGEST = 40
+
+
+class UnknownArgument(UserError, TypeError):
+    """A call with an argument that the function does not have: to Python a TypeError, as of every function."""
+
+
+def unknown_argument(function: str, name: str, value: Any, names: Collection[str], network: str) -> UnknownArgument:
+    """The error of an argument by a name that a function does not have.
+
+    Args:
+        function: its name, of a method with that of the class. names: of its arguments.
+        network: what was given as the network, as Python writes it.
+    """
+    near = _MEANT[name] if _MEANT.get(name) in names else nearest(name, names, cutoff=_ALIKE)
+    key = bare_words.key_of(name)
+    if near is None and key is not None and function in _OF_RECIPES:
+        return _key_of_a_recipe(function, name, key, value)
+    there = f"{function}() has no argument '{name}'"
+    if near is not None:
+        return UnknownArgument(
+            f"{there}, did you mean '{near}'?", allowed=_list(names), next=f"{near}={_written(value)}"
+        )
+    if function.endswith("probe") and (call := _of_probe(name, value)):
+        return UnknownArgument(there, allowed=_list(names), next=call)
+    if key is not None and key.startswith(_OPENED_WITH) and (function in _MEASURING or "overrides" in names):
+        given = f"overrides={{{key!r}: {_fitting(key, value)}}}"
+        opened = f"barlowctl.open_network({network}, {given})" if function in _MEASURING else given
+        return UnknownArgument(f"{there}: it is a key of recipes, {key}", allowed=_takes(key), next=opened)
+    return UnknownArgument(there, allowed=_list(names), next=f"leave {name} out")
+
+
+def surplus_arguments(
+    function: str, given: int, by_position: Collection[str], others: Collection[str]
+) -> UnknownArgument:
+    """The error of more arguments by position than a function takes.
+
+    Args:
+        given: how many there were. by_position: the names of those that it takes so. others: of those by name alone.
+    """
+    example = "data" if "data" in others else next(iter(others), "")
+    taken = f"{len(by_position)} ({', '.join(by_position)})" if by_position else "none"
+    return UnknownArgument(
+        f"{function}() was given {given} arguments by position, and takes {taken}",
+        allowed=f"by name: {', '.join(others)}" if others else None,
+        next=f"name what follows, e.g. {example}=..." if others else "leave out what follows",
+    )
+
+
+def _key_of_a_recipe(function: str, name: str, key: str, value: Any) -> UnknownArgument:
+    call = f"overrides={{{key!r}: {_fitting(key, value)}}}"
+    if _fits(key, value):
+        message = f"{function}() has no argument '{name}': it is a key of the recipe, {key}"
+        return UnknownArgument(message, allowed=_takes(key), next=call)
+    if isinstance(value, nn.Module) and key == "model.backbone":
+        return _module_as_backbone(name, value)
+    what = "loss" if name in ("loss", "criterion") else name
+    return UnknownArgument(
+        f"{name} is {kind_of(value)}: a run notes its {what} as a key of its recipe, {key}, to go on and to be "
+        "repeated, and of an object it does not know that",
+        allowed=f"{_takes(key)}; or a loop of your own, with any {what} (docs/python.md, In a loop of your own)",
+        next=call,
+    )
+
+
+def _module_as_backbone(name: str, module: nn.Module) -> UnknownArgument:
+    return UnknownArgument(
+        f"{name} is {kind_of(module)}: a run notes how its network is built, to go on and to be repeated, and of a "
+        "module it does not know that",
+        allowed="a network by its name in timm: a function that builds yours, registered with timm's register_model, "
+        "and overrides={'model.backbone': 'its_name'} (docs/python.md, Parts of your own); or a loop of your own",
+        next="barlowctl.build_method(recipe, backbone=module), for a loop of your own",
+    )
+
+
+def _of_probe(name: str, value: Any) -> str | None:
+    """The argument of `probe` that says the same: a measure, a training, or a value of its protocol."""
+    if name in MEASURES:
+        return f"measures=[{name!r}]"
+    if (trained := name.replace("_", "-")) in TRAINABLE:
+        return f"trained=[{trained!r}]"
+    if name in Protocol.model_fields and name != "name":
+        return f"trained=['linear'], overrides={{{name!r}: {_written(value)}}}"
+    return None
+
+
+def _takes(key: str) -> str:
+    return f"{key}: {bare_words.takes(key)}"
+
+
+def _fits(key: str, value: Any) -> bool:
+    """Whether a value can be written into a recipe."""
+    try:
+        override_texts({key: value})
+    except UserError:
+        return False
+    return not isinstance(value, nn.Module)
+
+
+def _fitting(key: str, value: Any) -> str:
+    """The value as Python writes it; of one that no recipe can have, the key's default."""
+    default = bare_words.default(key)
+    return _written(value if _fits(key, value) else list(default) if isinstance(default, tuple) else default)
+
+
+def _written(value: Any) -> str:
+    text = repr(value)
+    return "..." if len(text) > _LONGEST or "\n" in text or " at 0x" in text else text
+
+
+def _list(names: Collection[str]) -> str:
+    return ", ".join(names)
