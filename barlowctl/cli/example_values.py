@@ -83,4 +83,4 @@ def _is_here(option: Any, value: str) -> bool:
     if "--data" in option.opts:
         return value in _completed(option, None) or os.path.exists(value)
     named = "=" not in value and (os.sep in value or Path(value).suffix != "")
-    return not named or bool({*NEXT, "--wandb"} & set(option.opts)) or os.path.lexists(value)
+    return not named or bool({*NEXT, "--wandb", "--settings"} & set(option.opts)) or os.path.lexists(value)

@@ -19,6 +19,7 @@ from barlowctl.cli.live import duration
 from barlowctl.cli.runs_best import best
 from barlowctl.cli.runs_compared import by_title, changes_of, curves_by_key, in_words, panels_of, write_picture
 from barlowctl.cli.runs_removed import remove
+from barlowctl.cli.runs_table import table
 from barlowctl.errors import UserError
 from barlowctl.output_paths import check_new
 from barlowctl.quantities import QUANTITIES
@@ -176,6 +177,7 @@ def watch(
 
 
 app.command("best", cls=Command, epilog="barlowctl runs best --by rankme")(best)
+app.command("table", cls=Command, epilog="barlowctl runs table --out table.tex")(table)
 app.command("remove", cls=Command, epilog="barlowctl runs remove quickstart-20261125-101500 --dry-run")(remove)
 
 

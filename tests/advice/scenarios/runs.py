@@ -102,6 +102,14 @@ SCENARIOS = {
         ["runs", "remove", "done", "--yes"],
         failing("barlowctl.files.put_aside", OSError(13, "Permission denied")),
     ),
+    "a table as a picture": Scenario(["runs", "table", "--out", "table.png"]),
+    "a table of what no run has": Scenario(["runs", "table", "--measures", "kn"]),
+    "a table of runs without numbers": Scenario(
+        ["runs", "table", "--measures", "knn"], lambda patch: Path("runs/done/metrics.jsonl").write_text("")
+    ),
+    "a table of a setting that no recipe has": Scenario(["runs", "table", "--settings", "lambd"]),
+    "a table of no finished run": Scenario(["runs", "table", "stopped"]),
+    "runs as a table": Scenario(["runs", "table"], code=0),
     "runs listed": Scenario(["runs", "list"], code=0),
     "a stopped run": Scenario(["runs", "show", "stopped"], code=0),
     "no picture": Scenario(["runs", "compare", "done", "stopped", "--out", "curves.txt"]),
