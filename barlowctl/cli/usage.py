@@ -18,6 +18,7 @@ from barlowctl.cli.advice import options_of, pairs, repeated, typed
 from barlowctl.cli.example_values import example_value, number_kind
 from barlowctl.cli.help import choices, kind
 from barlowctl.cli.other_words import meant
+from barlowctl.cli.surplus import surplus_words
 from barlowctl.errors import UserError, did_you_mean, nearest
 from barlowctl.output_paths import NEXT, is_full, why_not_written
 
@@ -97,31 +98,7 @@ def usage_error(error: typer.TyperException, arguments: Sequence[str], root: Any
         return _bad_value(parameter, error, arguments, command, root)
     if parameter is not None:
         return UserError(f"{parameter.metavar or parameter.name.upper()} is missing", next=help_page)
-    word = _last_word(arguments[len(path) :], command)
-    if (flag := _flag_of_word(word, arguments, command)) is not None:
-        return UserError(
-            f"'{word}' is a word too many",
-            allowed=f"{flag} {word}",
-            next=repeated(arguments, command, flags=[flag, word], without=[word]),
-        )
-    return UserError(error.format_message(), next=help_page)
-
-
-def _last_word(arguments: Sequence[str], command: Any) -> str:
-    """The last word that was typed and is no option and no option's value; empty where there is none."""
-    words = [word for word, value in pairs(arguments, options_of(command)) if not value and not word.startswith("-")]
-    return words[-1] if words else ""
-
-
-def _flag_of_word(word: str, arguments: Sequence[str], command: Any) -> str | None:
-    """The option, not given yet, whose value a word is that stands alone: a recipe or images; None: none of them."""
-    from barlowctl.recipe import catalog
-
-    options = options_of(command)
-    given = {max(options[flag].opts, key=len) for flag, _ in pairs(arguments, options) if flag in options}
-    is_recipe = bool(word) and (word in catalog.shipped() or word.endswith(".toml"))
-    flag = "--recipe" if is_recipe else "--data" if word and os.path.exists(os.path.expanduser(word)) else ""
-    return flag if flag in options and flag not in given else None
+    return surplus_words(arguments, root) or UserError(error.format_message(), next=help_page)
 
 
 def refused_path(error: OSError, arguments: Sequence[str], root: Any) -> UserError | None:

@@ -190,7 +190,7 @@ def test_words_of_other_tools_stand_for_commands_that_there_are() -> None:
         (["--install-completion", "zsh"], ["--install-completion takes no value, and 'zsh' is behind it"]),
         (["--show-completion", "fish"], ["--show-completion takes no value", "typed in a shell of that kind"]),
         (["recipes", "show"], ["RECIPE is missing", "next: barlowctl recipes show --help"]),
-        (["probe", "a", "b"], ["(b)", "next: barlowctl probe --help"]),
+        (["probe", "a", "b"], ["'b' is a word too many", "next: barlowctl probe a"]),
     ],
 )
 def test_words_that_are_not_understood(arguments: list[str], messages: list[str], capsys: Any) -> None:

@@ -18,6 +18,11 @@ OF_SIX = ["embed", "resnet10t", "my images", *SMALL]
 SCENARIOS = {
     "images in the place of the network": Scenario(["embed", "one folder", *SMALL, *WRITE]),
     "images without their flag": Scenario(["data", "preview", "one folder"]),
+    "a word too many": Scenario(["recipes", "show", "quickstart", "digits.toml"]),
+    "a recipe and images without their flags": Scenario(["pretrain", "digits.toml", "digits", "--dry-run"]),
+    "a word in the place of a recipe": Scenario(["pretrain", "nothing of this name"]),
+    "runs of a folder": Scenario(["runs", "list", "runs"]),
+    "a run to list": Scenario(["runs", "list", "runs/done"]),
     "--device": Scenario([*EMBED, *WRITE, "--device", "gpu"]),
     "--device of another kind": Scenario([*EMBED, *WRITE, "--device", "meta"]),
     "--loader": Scenario([*TRAIN, "--loader", "quick"]),
