@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl.amounts import counted, megabytes
-from barlowctl.assemble import own_network, precision, run_images
+from barlowctl.assemble import own_network, precision, restored, run_images
 from barlowctl.assemble.gain import since_start
 from barlowctl.assemble.job import Job, checkpoint_bytes, pretrain
 from barlowctl.assemble.machine import compiling_explained, memory_explained
@@ -122,10 +122,12 @@ def _begin(
         _clear_up(run)
         run_images.remember(run, job.source, job.dataset, job.resolved.held_out)
         precision.keep(run, job.precision, job.device)
+        if made_anew := restored.complete(run, _about(job, first_lines, launched)):
+            images_note = made_anew
         _remember_launch(run, launched)
     has_checkpoint = bool(checkpoint.list_checkpoints(run / "checkpoints"))
     start = checkpoint.load_latest(run / "checkpoints").state.step if has_checkpoint else 0
-    emit, notes = _recorded(run, start, show, monitors, resumed=resume)
+    emit, notes = _recorded(run, start, show, monitors, job.recipe.train.log_every_steps if resume else None)
     evaluated = sinks.evaluation_at(run / "metrics.jsonl", start)
     settings = job.settings
     lengths = (settings.epochs, settings.steps_per_epoch, settings.total_steps)
@@ -151,17 +153,21 @@ def _clear_up(run: Path) -> None:
 
 
 def _recorded(
-    run: Path, start: int, show: Sink, monitors: Sequence[Monitor], *, resumed: bool
+    run: Path, start: int, show: Sink, monitors: Sequence[Monitor], log_every: int | None
 ) -> tuple[Sink, list[str]]:
-    """The sink of all that records a run from a step on, and what is to be said of its records until there."""
+    """The sink of all that records a run from a step on, and what is to be said of its records until there.
+
+    Args:
+        log_every: of a run that is resumed: after how many steps it records one. None: a new run.
+    """
 
     def tell(text: str) -> None:
         show(Notice(text))
 
     watching = [guarded(monitor.open(run, start), monitor.name, tell) for monitor in monitors]
     notes = []
-    if resumed:
-        notes = [note] if (note := _steps_made_again(run, start) if start else _start_over(run)) else []
+    if log_every is not None:
+        notes = [note] if (note := _of_records(run, start, log_every) if start else _start_over(run)) else []
     records = sinks.json_lines(run / "metrics.jsonl", start_step=start)
     return broadcast(show, records, sinks.notice_lines(run / history.NOTICES), *watching), notes
 
@@ -185,9 +191,14 @@ def _start_over(run: Path) -> str:
     )
 
 
-def _steps_made_again(run: Path, start: int) -> str | None:
-    """What a run resumed at a step does a second time, in words."""
+def _of_records(run: Path, start: int, log_every: int) -> str | None:
+    """What a run resumed at a step does a second time, or which records of steps before are lost, in words."""
     reached = max((record["step"] for record in sinks.records(run / "metrics.jsonl")), default=0)
+    if reached + log_every < start:
+        return (
+            f"metrics.jsonl holds no records of steps {reached + 1:,} to {start:,}, which were made: they are lost, "
+            "and curves have a gap there; the state that the run goes on from is whole"
+        )
     if reached <= start:
         return None
     return f"the newest checkpoint is of step {start:,}: steps {start + 1:,} to {reached:,} are made again"
@@ -226,9 +237,18 @@ def _ignore(event: Event) -> None:
 
 def _first_files(job: Job, first_lines: dict[str, str], launched: Launch | None) -> dict[str, str | bytes]:
     """What a run directory holds from its first moment: the recipe, and what explains the run."""
+    return {
+        "recipe.toml": load.dump(job.recipe),
+        "run.json": rundir.json_text(_about(job, first_lines, launched)),
+        **run_images.listing(job.source),
+    }
+
+
+def _about(job: Job, first_lines: dict[str, str], launched: Launch | None) -> dict[str, Any]:
+    """What run.json holds."""
     settings = job.settings
     length = {"epochs": settings.epochs, "steps_per_epoch": settings.steps_per_epoch, "steps": settings.total_steps}
-    about = {
+    return {
         **environment(),
         "recipe_digest": load.digest(job.recipe),
         "recipe": job.recipe.model_dump(mode="json"),
@@ -243,11 +263,6 @@ def _first_files(job: Job, first_lines: dict[str, str], launched: Launch | None)
         **({"network": network} if (network := registered.record(job.recipe.model.backbone)) else {}),
         **({"launch": launched} if launched else {}),
         "facts": first_lines,
-    }
-    return {
-        "recipe.toml": load.dump(job.recipe),
-        "run.json": rundir.json_text(about),
-        **run_images.listing(job.source),
     }
 
 

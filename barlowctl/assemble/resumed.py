@@ -36,6 +36,13 @@ def run_to_resume(
     Raises:
         UserError: not a run, finished already, a recipe that differs, or was edited since the run began.
     """
+    if run := rundir.run_of_checkpoint(Path(name)):
+        commands = (resume_line(run), another_run(run, recipe_of(run), "--init", Path(name)))
+        raise UserError(
+            f"'{name}' is a checkpoint of the run '{run}', which goes on from its newest one",
+            allowed="the run's directory, or a new run that starts from the checkpoint's weights",
+            next="\n".join(commands),
+        )
     directory = rundir.find(name)
     saved = recipe_of(directory)
     if out is not None:
@@ -55,7 +62,18 @@ def run_to_resume(
             lines = "\n".join(f"  {key}: {old!r} in the run, {new!r} now" for key, old, new in changes)
             raise UserError(
                 f"'{directory}' was started with another recipe:\n{lines}",
-                next=resume_line(directory),
+                allowed="the recipe of its beginning, or a new run with other values that starts from its weights",
+                next="\n".join([resume_line(directory), *_with_other_values(directory, saved, recipe, overrides)]),
             )
     check_recipe(directory)
     return ResumedRun(directory, saved)
+
+
+def _with_other_values(run: Path, saved: Recipe, recipe: str | None, overrides: Sequence[str]) -> list[str]:
+    """The command of a new run with what was typed, from the weights that the run has; none where it has none."""
+    if not rundir.checkpoints_of(run):
+        return []
+    words = [word for override in overrides for word in ("--set", override)]
+    if recipe is None:
+        return [another_run(run, saved, "--init", run, *words)]
+    return [shell.line("barlowctl", "pretrain", "--recipe", recipe, "--init", run, *words)]

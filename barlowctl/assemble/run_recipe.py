@@ -129,6 +129,11 @@ def _digest(run: Path) -> str | None:
     about = rundir.read_json(run / "run.json")
     if isinstance(digest := about.get("recipe_digest"), str):
         return digest
+    return digest_of_checkpoints(run)
+
+
+def digest_of_checkpoints(run: Path) -> str | None:
+    """The digest of the recipe that the newest readable checkpoint is of; None: there is none."""
     for path in reversed(checkpoint.list_checkpoints(run / "checkpoints")):
         try:
             return str(json.loads((path / checkpoint.STATE_FILE).read_bytes())["body"]["recipe_digest"])

@@ -47,7 +47,7 @@ def list_runs(json: options.Json = False, quiet: options.Quiet = False) -> None:
     from barlowctl.runs import history, rundir
 
     console = Console(json=json, quiet=quiet)
-    runs = history.find_all(rundir.runs_home())
+    runs, damaged = history.scan(rundir.runs_home())
     rows = [_summary(run) for run in runs]
     if runs:
         columns = ("name", "state", "step", "loss", "kNN", "best kNN", "last record")
@@ -56,10 +56,13 @@ def list_runs(json: options.Json = False, quiet: options.Quiet = False) -> None:
         console.next(shell.line("barlowctl", "runs", "show", names[0]))
         if len(names) > 1:
             console.next(shell.line("barlowctl", "runs", "compare", names[0], names[1]))
-    else:
+    elif not damaged:
         console.say(f"no run in {rundir.runs_home()}")
         console.next("barlowctl pretrain --recipe quickstart")
-    console.result({"runs": rows})
+    for _, error in damaged:
+        console.say(f"note: {error.message}")
+        console.next(*(error.next or "").splitlines())
+    console.result({"runs": rows, "damaged": [{"path": str(path), "error": e.message} for path, e in damaged]})
 
 
 @app.command("show", cls=Command, epilog="barlowctl runs show quickstart-20261125-101500")
@@ -224,17 +227,23 @@ def _line(record: Any, keys: Collection[str]) -> str:
 
 @app.command("restore", cls=Command, epilog="barlowctl runs restore runs/NAME")
 def restore(run: Run = None, json: options.Json = False, quiet: options.Quiet = False) -> None:
-    """Write a run's recipe.toml as it was when the run began; an edited one stays as recipe-edited.toml."""
+    """Write a run's recipe.toml as it was when the run began; an edited one stays as recipe-edited.toml.
+
+    Where run.json is gone or damaged, it is made anew from recipe.toml and the checkpoints, and the run can go on.
+    """
+    from barlowctl.assemble.restored import restore_about
     from barlowctl.assemble.run_recipe import restore_recipe
     from barlowctl.runs import history
     from barlowctl.runs.resumption import resume_line
 
     console = Console(json=json, quiet=quiet)
     path = history.find(run)
-    done, edited = restore_recipe(path)
+    made_anew = restore_about(path)
+    done, edited = (made_anew, None) if made_anew else restore_recipe(path)
     console.say(done)
     console.next(resume_line(path))
-    console.result({"file": str(path / "recipe.toml"), "edited": str(edited) if edited else None})
+    file = path / ("run.json" if made_anew else "recipe.toml")
+    console.result({"file": str(file), "edited": str(edited) if edited else None})
 
 
 def _summary(run: History) -> dict[str, Any]:

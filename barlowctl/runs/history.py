@@ -118,15 +118,24 @@ def read(run: Path) -> History:
 
 def find_all(home: Path) -> list[History]:
     """The runs in a folder, newest first; what is damaged is left out."""
-    runs = []
-    for file in home.glob("*/run.json"):
-        if file.parent.name.startswith(PARTIAL):  # a killed process was making it
-            continue
+    return scan(home)[0]
+
+
+def scan(home: Path) -> tuple[list[History], list[tuple[Path, UserError]]]:
+    """The runs in a folder, newest first; and those that cannot be read, by name, each with what is wrong."""
+    runs, damaged = [], []
+    for folder in _folders(home):
         try:
-            runs.append(read(file.parent))
-        except UserError:
-            continue
-    return sorted(runs, key=lambda run: str(run.about.get("started", "")), reverse=True)
+            runs.append(read(folder))
+        except UserError as error:
+            damaged.append((folder, error))
+    return sorted(runs, key=lambda run: str(run.about.get("started", "")), reverse=True), damaged
+
+
+def _folders(home: Path) -> list[Path]:
+    """The folders of runs; not those that a killed process was making, by name."""
+    folders = {file.parent for name in ("run.json", "recipe.toml") for file in home.glob(f"*/{name}")}
+    return sorted(folder for folder in folders if not folder.name.startswith(PARTIAL))
 
 
 def find(name: str | None) -> Path:

@@ -28,6 +28,8 @@ from barlowctl.locks import holding
 from barlowctl.output_paths import free, why_not_written
 from barlowctl.runs.resumption import resume_line
 
+ABOUT, RESULT = "run.json", "result.json"
+
 
 def runs_home() -> Path:
     """Where runs go by default: `BARLOWCTL_RUNS`, else `./runs`."""
@@ -121,14 +123,26 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing or does not parse.
     """
+    run = path.parent
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it is no JSON object")
+        return values
     except FileNotFoundError:
+        if path.name == ABOUT and (run / "recipe.toml").is_file():
+            raise UserError(f"'{path}' is gone", next=shell.line("barlowctl", "runs", "restore", run)) from None
         raise UserError(
-            f"'{path.parent}' is not a run: it has no {path.name}", next="barlowctl pretrain --recipe quickstart"
+            f"'{run}' is not a run: it has no {path.name}", next="barlowctl pretrain --recipe quickstart"
         ) from None
     except ValueError as error:
-        raise UserError(f"'{path}' is damaged: {error}", next="restore it from a copy, or start a new run") from error
+        damaged = f"'{path}' is damaged: {error}"
+        if path.name == ABOUT and (run / "recipe.toml").is_file():
+            raise UserError(damaged, next=shell.line("barlowctl", "runs", "restore", run)) from error
+        if path.name == RESULT and checkpoints_of(run):
+            again = f"{shell.line('rm', path)} && {resume_line(run)}"
+            raise UserError(f"{damaged}; the run makes it again from its last checkpoint", next=again) from error
+        raise UserError(damaged, next="restore it from a copy, or start a new run") from error
 
 
 def fingerprint(about: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -187,6 +201,12 @@ def find(name: str | Path) -> Path:
     for path in (Path(name), runs_home() / name):
         if is_run(path):
             return path
+    if run := run_of_checkpoint(Path(name)):
+        raise UserError(
+            f"'{name}' is a checkpoint of the run '{run}', and no run itself",
+            allowed="the run's directory",
+            next=shell.line("barlowctl", "runs", "show", run),
+        )
     names = [file.parent.name for file in runs_home().glob("*/run.json")]
     why = ": it has no recipe.toml" if Path(name).exists() else did_you_mean(str(name), names)
     raise UserError(

@@ -169,6 +169,7 @@ REASONS = {
     "put the file back as it was, then go on": MACHINE,
     "wait for it to end, or write under another name": WAIT,
     "wait for it, or stop it, then resume": WAIT,
+    "restore one of the two from a copy, or start a new run": "which copy there is, only the person knows",
     "wait for it, or stop it, then remove it": WAIT,
     "extract both with the same backbone": PYTHON,
     "use a backbone with global pooling (timm: num_classes=0)": PYTHON,
@@ -244,6 +245,10 @@ HUB = "wants the Hub: tests/exports/test_hub.py and tests/cli/test_export_push.p
 DETECTOR = "wants annotated images and a detector: tests/cli/test_transfer_detection.py"
 NOT_FOLLOWED = {
     ("train/sharding.py taking_gradients", "--set train.shard=false"): "wants ranks: tests/dist/test_sharding.py",
+    (
+        "runs/rundir.py read_json#2",
+        "barlowctl pretrain --recipe quickstart",
+    ): "of a folder that loses its files while it is read",
     ("cli/app.py _root", "barlowctl doctor"): "on Windows: tests/cli/test_systems.py has one",
     (
         "errors.py refused_package",

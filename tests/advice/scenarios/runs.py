@@ -158,6 +158,21 @@ SCENARIOS = {
         slow=True,
     ),
     "checkpoints damaged": Scenario(RESUME, checkpoints_damaged),
-    "run.json gone": Scenario(RESUME, gone("runs/stopped/run.json"), then="fashion-mnist"),
+    "run.json gone": Scenario(RESUME, gone("runs/stopped/run.json")),
+    "run.json damaged": Scenario(RESUME, lambda patch: Path("runs/stopped/run.json").write_text("{")),
+    "run.json gone, recipe edited": Scenario(
+        ["runs", "restore", "runs/stopped"],
+        lambda patch: (
+            edited("runs/stopped", "epochs = 2", "epochs = 1")(patch),
+            gone("runs/stopped/run.json")(patch),
+        ),
+        slow=True,
+    ),
+    "result damaged": Scenario(["runs", "show", "done"], lambda patch: Path("runs/done/result.json").write_text("{")),
+    "a checkpoint resumed": Scenario(
+        ["pretrain", "--resume", "runs/done/checkpoints/step-00000010"], then="'runs/done' is finished", slow=True
+    ),
+    "a checkpoint looked at": Scenario(["runs", "show", "runs/done/checkpoints/step-00000010"]),
+    "a run that is damaged is listed": Scenario(["runs", "list"], gone("runs/stopped/run.json"), code=0),
     "a disk that fails": Scenario(RESUME, failing("os.replace", OSError(28, "No space left on device"))),
 }
