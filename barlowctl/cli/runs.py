@@ -17,7 +17,15 @@ from barlowctl.cli.console import Console
 from barlowctl.cli.help import Command, Group, examples
 from barlowctl.cli.live import duration
 from barlowctl.cli.runs_best import best
-from barlowctl.cli.runs_compared import by_title, changes_of, curves_by_key, in_words, panels_of, write_picture
+from barlowctl.cli.runs_compared import (
+    PICTURES,
+    by_title,
+    changes_of,
+    curves_by_key,
+    in_words,
+    panels_of,
+    write_picture,
+)
 from barlowctl.cli.runs_removed import remove
 from barlowctl.cli.runs_table import table
 from barlowctl.errors import UserError
@@ -95,7 +103,7 @@ def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = Fal
 @app.command("compare", cls=Command, epilog="barlowctl runs compare quickstart-a quickstart-b --out curves.png")
 def compare(
     names: Annotated[list[str], options.run("Names or directories of runs.")],
-    out: Annotated[Path | None, options.out("Write the curves as a picture, e.g. curves.png.")] = None,
+    out: Annotated[Path | None, options.out("Write the curves as a picture, e.g. curves.png or curves.pdf.")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -103,8 +111,9 @@ def compare(
     from barlowctl.runs import history
 
     console = Console(json=json, quiet=quiet)
-    if out is not None and out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise UserError(f"--out is '{out}'", allowed="a name that ends in .png, .jpg or .webp", next="--out curves.png")
+    if out is not None and out.suffix.lower() not in PICTURES:
+        allowed = "a name that ends in .png, .jpg, .webp, .pdf or .svg"
+        raise UserError(f"--out is '{out}'", allowed=allowed, next="--out curves.png")
     if out is not None:
         check_new(out)
     paths = dict.fromkeys(history.find(name).resolve() for name in names)  # a run named twice is one run

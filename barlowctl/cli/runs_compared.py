@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 Points = list[tuple[int, float]]
 
+VECTORS = (".pdf", ".svg")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", *VECTORS)
+"""Endings of pictures of curves: a paper takes those that are drawn in lines, not pixels."""
+
 
 class Compared(NamedTuple):
     """One quantity of the runs that have it: its name, what it says there, and title -> (step, value)."""
@@ -79,11 +83,12 @@ def write_picture(out: Path, panels: Sequence[Compared]) -> None:
     """The curves as a picture.
 
     Raises:
-        UserError: there are none, or the file cannot be written.
+        UserError: there are none, or the file cannot be written, or (of .pdf and .svg) matplotlib is not installed.
     """
     from barlowctl.files import folder_made
     from barlowctl.plots.images import save_image
     from barlowctl.plots.panels import Panel, panels_image
+    from barlowctl.plots.vector import save_panels
 
     if not panels:
         raise UserError("there is nothing to draw yet", next="barlowctl runs watch")
@@ -93,7 +98,10 @@ def write_picture(out: Path, panels: Sequence[Compared]) -> None:
     ]
     try:
         with folder_made(out.parent):
-            save_image(panels_image(titled), out)
+            if out.suffix.lower() in VECTORS:
+                save_panels(titled, out)
+            else:
+                save_image(panels_image(titled), out)
     except OSError as error:
         why = why_not_written(error, out.parent)
         raise UserError(f"'{out}' cannot be written: {why}", next="name another place with --out") from error

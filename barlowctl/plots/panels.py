@@ -75,7 +75,7 @@ def panels_image(panels: Sequence[Panel]) -> Image.Image:
 
 
 def _panel(pen: ImageDraw.ImageDraw, corner: tuple[int, int], panel: Panel, colors: Mapping[str, Color]) -> None:
-    lines = {name: _sound(points, panel) for name, points in panel.series.items()}
+    lines = {name: sound(points, panel) for name, points in panel.series.items()}
     every = [point for points in lines.values() for point in points]
     across = Axis.around([x for x, _ in every], logarithmic=panel.log_x, rounded=False)
     up = Axis.around([y for _, y in every], logarithmic=panel.log_y)
@@ -105,7 +105,7 @@ def _panel(pen: ImageDraw.ImageDraw, corner: tuple[int, int], panel: Panel, colo
     pen.text((SCALE * (left + width), SCALE * (top + height + 22)), panel.x_label, FAINT, small, anchor="ra")
 
 
-def _sound(points: Points, panel: Panel) -> list[tuple[float, float]]:
+def sound(points: Points, panel: Panel) -> list[tuple[float, float]]:
     """The points that can be shown."""
     return [(x, y) for x, y in points if math.isfinite(y) and (y > 0 or not panel.log_y) and (x > 0 or not panel.log_x)]
 

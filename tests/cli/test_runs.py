@@ -109,6 +109,9 @@ def test_compare_draws_terms_and_knn_of_several_runs(runs: Path, tmp_path: Path,
         pixels = np.asarray(image, dtype=np.int64).reshape(-1, 3)
         for color in ((0, 114, 178), (213, 94, 0)):  # a line of each
             assert (np.abs(pixels - color).max(axis=1) < 20).sum() > 100
+    for ending, start in (("pdf", b"%PDF-"), ("svg", b"<?xml")):
+        document(capsys, "compare", "first", "second", "--out", str(out.with_suffix(f".{ending}")))
+        assert out.with_suffix(f".{ending}").read_bytes().startswith(start)
     before = out.read_bytes()
     assert barlowctl(["runs", "compare", "first", "--out", str(out)]) == 2
     assert f"'{out}' exists and is not overwritten" in capsys.readouterr().err
@@ -175,7 +178,7 @@ def test_watch_follows_until_the_run_stops(runs: Path, capsys: Captured) -> None
     ("arguments", "says"),
     [
         (["show", "frist"], "did you mean 'first'"),
-        (["compare", "first", "--out", "curves.pdf"], "ends in .png"),
+        (["compare", "first", "--out", "curves.txt"], "ends in .png"),
         (["watch", "nowhere"], "not a run"),
     ],
 )
