@@ -9,15 +9,18 @@ from barlowctl.plots import style
 from barlowctl.plots.axis import Axis
 
 MARKS = "ox+*#%&@"
+LEAST, MOST = 16, 72
+"""Columns of a plot between its axes."""
 
 
 def chart(
-    title: str, series: Mapping[str, Sequence[tuple[float, float]]], *, width: int = 72, height: int = 12
+    title: str, series: Mapping[str, Sequence[tuple[float, float]]], *, columns: int = 80, height: int = 12
 ) -> list[str]:
     """Lines of text: the title, the plot with its axes, and no legend (see `legend`).
 
     Args:
         series: name -> (step, value); each is drawn with its own mark, later ones over earlier ones.
+        columns: of the terminal; lines of the plot are no longer, save on a terminal of very few.
     """
     sound = [[point for point in points if math.isfinite(point[1])] for points in series.values()]
     every = [point for points in sound for point in points]
@@ -25,13 +28,14 @@ def chart(
         return [f"{title}: nothing recorded yet"]
     across = Axis.around([step for step, _ in every], rounded=False)
     up = Axis.around([value for _, value in every], logarithmic=None, rounded=False)
+    labels = {0: style.number(up.high), height - 1: style.number(up.low)}
+    gutter = max(len(text) for text in labels.values())
+    width = max(LEAST, min(MOST, columns - gutter - len(" |")))
     grid = [[" "] * width for _ in range(height)]
     for number, points in enumerate(sound):
         mark = MARKS[number % len(MARKS)]
         for column, value in _by_column(points, across, width):
             grid[height - 1 - min(height - 1, int(up.share(value) * height))][column] = mark
-    labels = {0: style.number(up.high), height - 1: style.number(up.low)}
-    gutter = max(len(text) for text in labels.values())
     scale = " (by decades)" if up.logarithmic else ""
     lines = [f"{title}{scale}"]
     lines += [f"{labels.get(row, ''):>{gutter}} |{''.join(cells).rstrip()}" for row, cells in enumerate(grid)]

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from barlowctl import launcher, starting, waits
+from barlowctl.cli.column_widths import ROOM, column_widths, longest_word
 from barlowctl.cli.folding import for_stream
 from barlowctl.errors import Aborted, RunStopped, UserError
 
@@ -112,21 +113,28 @@ class Console:
     def drawn_table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
         """A table as a Rich object, for displays that are redrawn."""
         from rich import box
+        from rich.cells import cell_len
         from rich.table import Table
 
         table = Table(title=self.plain(title) or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
         cells = [[self._cell(value) for value in row] for row in rows]
-        widths = [max(map(len, column)) for column in zip(map(self._cell, columns), *cells, strict=True)]
+        widths = [max(map(cell_len, column)) for column in zip(map(self._cell, columns), *cells, strict=True)]
+        room = self.rich.width - sum(min(width, ROOM) + 3 for width in widths[1:])
+        whole_names = widths[0] <= max(NAME_WIDTH, self.rich.width // 3, room)
+        fixed: Sequence[int | None] = [None] * len(widths)
         if sum(widths) + 3 * len(widths) > self.rich.width:  # room for words rather than between columns
             table.padding = (0, 1, 0, 0)
-        room = self.rich.width - sum(min(width, ROOM) + 3 for width in widths[1:])
+            least = [longest_word(column, cell_len) for column in zip(map(self._cell, columns), *cells, strict=True)]
+            least[0] = widths[0] if whole_names else least[0]
+            fixed = column_widths(least, widths, self.rich.width - 2 * len(widths) - 1) or fixed
         for number, column in enumerate(columns):
             numeric = number > 0 and all(isinstance(row[number], int | float) for row in rows)
             table.add_column(
                 self._cell(column),
                 justify="right" if numeric else "left",
                 overflow="fold",
-                no_wrap=number == 0 and widths[0] <= max(NAME_WIDTH, self.rich.width // 3, room),
+                no_wrap=number == 0 and whole_names,
+                width=fixed[number],
             )
         for row in cells:
             table.add_row(*row)
@@ -267,7 +275,6 @@ def showable(text: str, stream: Any) -> str:
 
 
 NAME_WIDTH = 24  # characters: first columns of at most these stay whole on a narrow terminal, of a third on any
-ROOM = 16  # characters that leave another column readable: the first stays whole where all others have them
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _ASCII_SIGNS = str.maketrans({"\u00b1": "+/-", "\u00d7": "x", "\u2026": "...", "\u2013": "-", "\u2192": "->"})
 

@@ -90,7 +90,9 @@ def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = Fal
     console.table("", ("", "value"), rows)
     for key in ("loss", *opened.terms, "knn"):
         if points := opened.curve(key):
-            for line in chart(key, {opened.name: points}, height=6 if key in opened.terms else 12):
+            for line in chart(
+                key, {opened.name: points}, columns=console.rich.width, height=6 if key in opened.terms else 12
+            ):
                 console.say(line)
     for notice in opened.notices:
         console.say(f"note: {notice}")
@@ -126,7 +128,7 @@ def compare(
         console.say(f"{title} against {next(iter(titles))}: {in_words(different)}")
     for panel in panels:
         every = {title: panel.series.get(title, []) for title in titles}  # a run keeps its mark
-        for line in ["", *chart(f"{panel.key}: {panel.meaning}", every)]:
+        for line in ["", *chart(f"{panel.key}: {panel.meaning}", every, columns=console.rich.width)]:
             console.say(line)
     if not panels:
         console.say("nothing recorded yet")
@@ -169,7 +171,7 @@ def watch(
         with Live(console=console.rich, auto_refresh=False) as live:
             while True:
                 opened = history.read(path)
-                live.update(console.plain("\n".join(_screen(opened))), refresh=True)
+                live.update(console.plain("\n".join(_screen(opened, console.rich.width))), refresh=True)
                 if opened.state != "running":
                     break
                 time.sleep(every)
@@ -219,13 +221,13 @@ def _reading(run: History, key: str) -> str:
     return f"{value} ({meaning})" if meaning else value
 
 
-def _screen(run: History) -> list[str]:
-    """What `watch` redraws."""
+def _screen(run: History, columns: int) -> list[str]:
+    """What `watch` redraws on a terminal of so many columns."""
     values = "  ".join(f"{key} {run.last[key]:.4g}" for key in _metrics(run) if key in run.last)
     lines = [f"{run.name}: {_state(run)}", values, ""]
     for key in ("loss", "knn"):
         if len(points := run.curve(key)) > 1:
-            lines += chart(key, {run.name: points}, height=8)
+            lines += chart(key, {run.name: points}, columns=columns, height=8)
     return lines
 
 
