@@ -10,6 +10,7 @@ from typing import Any
 
 from barlowctl.amounts import counted, megabytes
 from barlowctl.assemble import own_network, precision, restored, run_images
+from barlowctl.assemble.changed_since import changed_since
 from barlowctl.assemble.gain import since_start
 from barlowctl.assemble.job import Job, checkpoint_bytes, pretrain
 from barlowctl.assemble.machine import compiling_explained, memory_explained
@@ -132,8 +133,10 @@ def _begin(
     settings = job.settings
     lengths = (settings.epochs, settings.steps_per_epoch, settings.total_steps)
     emit(RunStarted(run, first_lines, *lengths, start, tuple(job.method.terms)))
-    of_network = own_network.note_changed(run) if resume else ()
-    for note in ([images_note] if images_note else []) + notes + [*of_network, *job.notes]:
+    if resume:
+        changed = changed_since(rundir.read_json(run / "run.json"), first_lines, job.ranks.size)
+        notes += [*([changed] if changed else []), *own_network.note_changed(run)]
+    for note in ([images_note] if images_note else []) + notes + [*job.notes]:
         emit(Notice(note))
     return run, emit, start if has_checkpoint else None, evaluated
 

@@ -123,3 +123,11 @@ def test_other_values_are_a_new_run_from_the_weights(stopped: Path, capsys: Capt
     shutil.rmtree(stopped / "checkpoints")
     assert barlowctl([*RESUME, "--set", "train.epochs=3"]) == 2
     assert "--init" not in capsys.readouterr().err  # there are none
+
+
+def test_a_run_that_goes_on_in_another_way_says_so(stopped: Path, capsys: Captured) -> None:
+    shutil.copytree(stopped, "runs/same")
+    assert barlowctl(["pretrain", "--resume", "runs/stopped", "--threads", "1", "--loader", "plain"]) == 0
+    assert "the plain loader in place of the fast one" in " ".join(capsys.readouterr().out.split())
+    assert barlowctl(["pretrain", "--resume", "runs/same", "--threads", "1"]) == 0
+    assert "in place of" not in capsys.readouterr().out
