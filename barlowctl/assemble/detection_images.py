@@ -8,8 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from barlowctl.data import home
+from barlowctl.data.images.conversion import Choices, Conversion
+from barlowctl.data.sources.lacking import Lacking
+from barlowctl.data.sources.picture import Picture, Source
+from barlowctl.data.sources.sample import conversion_of
+from barlowctl.data.tree.regular import read_regular
 from barlowctl.datasets import DATASETS
 from barlowctl.detect.annotations import DetectionImages
+from barlowctl.detect.image_files import Reading
 from barlowctl.detect.layouts import Layout, check_layout, open_detection
 from barlowctl.detect.regions import pycocotools_mask
 from barlowctl.errors import UserError
@@ -17,11 +23,32 @@ from barlowctl.errors import UserError
 LAYOUTS: dict[str, Layout] = {"voc0712": "voc", "coco": "coco"}
 
 
-def open_images(task: str, data: str | None) -> tuple[DetectionImages, DetectionImages]:
+class _Files(Source):
+    """The files of annotated images, without what is annotated: what ranges are measured of."""
+
+    kind, class_names = "annotated images", []
+
+    def __init__(self, images: DetectionImages) -> None:
+        self.path, self.split, self._images = images.path, images.split, images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def describe(self, index: int) -> tuple[str, int]:
+        return self._images.name(index), -1
+
+    def __getitem__(self, index: int) -> Picture:
+        return Picture(*self.describe(index), read_regular(self._images.file(index)))
+
+
+def open_images(task: str, data: str | None, choices: Choices | None = None) -> tuple[DetectionImages, DetectionImages]:
     """Images to train and to test on, in the task's layout: as published, or one's own with any classes.
+
+    A range that is measured is that of the training images.
 
     Args:
         data: the folder; None: the one of the task's name in the data home.
+        choices: how files become 8-bit pixels; None: the defaults.
 
     Raises:
         UserError: no such folder, another layout, annotations that cannot be used, or nothing to train on.
@@ -42,7 +69,11 @@ def open_images(task: str, data: str | None) -> tuple[DetectionImages, Detection
             f"{path} is in {actual.upper()}'s layout, and the task {task} reads {layout.upper()}'s",
             next=f"--task {other}",
         )
-    training, test = open_detection(layout, path)
+    choices = choices or Choices()
+    training, test = open_detection(layout, path, Reading(Conversion(choices)))
+    conversion = conversion_of(_Files(training), choices)
+    for images in (training, test):
+        images.reading = Reading(conversion, Lacking(_Files(images), conversion).of)
     if not len(training.trainable):
         raise UserError(
             f"{training.path}: none of the {len(training):,} training images has an object to train on",

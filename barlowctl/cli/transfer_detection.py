@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from barlowctl.assemble.detection_settings import DetectionSettings
     from barlowctl.assemble.machine import Runtime
     from barlowctl.data.images.unreadable import OnMeasuring
+    from barlowctl.measure.subjects import Subject
 
 COLUMNS = ("AP", "AP50", "AP75", "mask AP", "mask AP50", "mask AP75")
 
 
-OF_WEIGHTS = ("model.backbone", "model.stem=", "model.image_size=", "model.patch_size=", "views.")
+OF_WEIGHTS = (
+    "model.backbone", "model.stem=", "model.image_size=", "model.patch_size=", "views.", "data.range=",
+    "data.background=", "data.bands=",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class DetectionFlags:
 
     @property
     def of_weights(self) -> list[str]:
-        """Those of `prepared` that detectors take too: which network a file of weights holds, and its normalisation."""
+        """Those of `prepared` that detectors take too: which network a file of weights holds, its normalisation,
+        how files become pixels."""
         return [override for override in self.prepared if override.startswith(OF_WEIGHTS)]
 
     @property
@@ -166,6 +171,14 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
+def _images(task: str, data: str | None, opened: Subject) -> tuple[Any, Any]:
+    """Images to train and to test on, read as the network's are."""
+    from barlowctl.assemble.data import choices_of
+    from barlowctl.assemble.detection_images import open_images
+
+    return open_images(task, data, choices_of(opened.preprocessing))
+
+
 def dry_run(
     console: Console,
     subject: str | None,
@@ -176,7 +189,6 @@ def dry_run(
     ranks: int,
 ) -> None:
     """Show what would be trained, in which schedules, with the memory and the hours of a step that is taken here."""
-    from barlowctl.assemble.detection_images import open_images
     from barlowctl.assemble.detection_plan import Candidate, schedules, time_step
     from barlowctl.assemble.machine import choose_device, set_threads
     from barlowctl.measure.detection import Task, baselines
@@ -193,7 +205,7 @@ def dry_run(
     if beside:
         lines["beside it"] = ", ".join(_start(other.name, other.metadata) for other in beside)
     try:
-        images, tested_on = open_images(task, data)
+        images, tested_on = _images(task, data, opened)
         classes = len(images.classes)
         of = f"{len(images.trainable):,} to train on, {len(tested_on):,} to test on"
         lines["images"] = f"{of}, {counted(classes, 'class', 'classes')}"

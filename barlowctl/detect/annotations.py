@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from barlowctl.detect.image_files import Reading
+
 Polygons = tuple[tuple[np.ndarray, ...], ...]
 """Per object its parts, each (m, 2) float32: x and y of its corners, in pixels."""
 
@@ -53,6 +55,7 @@ class DetectionImages(Protocol):
         category_ids: the classes' numbers in files of results; VOC: 1..K.
         objects: how many there are in all images.
         trainable: int64, positions of the images with an object that is no crowd: what is trained on.
+        reading: how its files become pixels.
         notices: sentences on what was left out of the annotations, with counts and names; empty: nothing.
     """
 
@@ -60,6 +63,7 @@ class DetectionImages(Protocol):
     split: str
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
+    reading: Reading
     notices: list[str]
 
     @property

@@ -17,7 +17,7 @@ import numpy as np
 from barlowctl.data.names import written
 from barlowctl.detect.annotations import Annotation
 from barlowctl.detect.coco_json import CocoDocument, annotations_of, objects_by_image, read_document
-from barlowctl.detect.image_files import read_image, require_files
+from barlowctl.detect.image_files import Reading, require_files
 from barlowctl.detect.left_out import LeftOut
 from barlowctl.detect.objects import ObjectTable
 from barlowctl.errors import UserError
@@ -36,20 +36,23 @@ class CocoImages:
 
     Args:
         path: the folder, for messages. split: "train" or "test".
-        document: the annotation file. folder: of the images.
+        document: the annotation file. folder: of the images. reading: how these become pixels.
 
     Raises:
         UserError: images that are not there, or an object whose box or outline is none.
     """
 
-    def __init__(self, path: Path, split: str, document: CocoDocument, folder: Path) -> None:
+    def __init__(
+        self, path: Path, split: str, document: CocoDocument, folder: Path, reading: Reading | None = None
+    ) -> None:
+        self.reading = reading or Reading()
         self.path, self.split, self.document, self._folder = path, split, document.path, folder
         require_files(folder, [image.file for image in document.images], document.path)
         self.classes = _distinct(document.categories)
         self.category_ids = tuple(document.categories)
         self._ids = [image.id for image in document.images]
         self._files = [image.file for image in document.images]
-        self._sizes = [image.size or _read_size(folder, image.file) for image in document.images]
+        self._sizes = [image.size or self._read_size(index, image.file) for index, image in enumerate(document.images)]
         problems = LeftOut()
         images, outlined = objects_by_image(document, self._sizes, problems)
         self._table = ObjectTable([[entry for entry, _ in image] for image in images], outlined=outlined)
@@ -71,7 +74,11 @@ class CocoImages:
         return self._sizes[index]
 
     def image(self, index: int) -> np.ndarray:
-        return read_image(self._folder, self._files[index], self._sizes[index])
+        return self.reading.image(self._folder, self._files[index], index, self._sizes[index])
+
+    def _read_size(self, index: int, file: str) -> tuple[int, int]:
+        height, width = self.reading.image(self._folder, file, index, None).shape[:2]
+        return height, width
 
     def annotation(self, index: int) -> Annotation:
         return self._table.annotation(index, self._ids[index])
@@ -98,7 +105,7 @@ class CocoImages:
         }
 
 
-def open_coco(path: Path, split: str) -> CocoImages:
+def open_coco(path: Path, split: str, reading: Reading | None = None) -> CocoImages:
     """Images in COCO's layout.
 
     Published: `annotations/instances_{train2017,val2017}.json` beside the folders train2017 and val2017. One's own: a
@@ -107,7 +114,7 @@ def open_coco(path: Path, split: str) -> CocoImages:
     images to test on are called val2017, test, val or valid there.
 
     Args:
-        split: "train" or "test".
+        split: "train" or "test". reading: see `CocoImages`; None: the defaults.
 
     Raises:
         UserError: another layout, a file or images that are missing, annotations that cannot be read.
@@ -117,7 +124,7 @@ def open_coco(path: Path, split: str) -> CocoImages:
         raise UserError(f"'{path}' is no folder", next="name the benchmark's folder with --data")
     for name, file in annotation_files(path, split):
         document = read_document(file)
-        return CocoImages(path, split, document, _image_folder(path, name, document))
+        return CocoImages(path, split, document, _image_folder(path, name, document), reading)
     names = " or ".join(_SPLITS[split])
     raise UserError(
         f"{path} has no annotations of its {'training' if split == 'train' else 'test'} images in COCO's layout",
@@ -148,8 +155,3 @@ def _image_folder(path: Path, name: str, document: CocoDocument) -> Path:
         if any((place / file).is_file() for file in looked_for):
             return place
     return next(place for place in places if place.is_dir())
-
-
-def _read_size(folder: Path, file: str) -> tuple[int, int]:
-    height, width = read_image(folder, file, None).shape[:2]
-    return height, width

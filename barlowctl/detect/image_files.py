@@ -1,14 +1,16 @@
-"""Image files that annotations name: whether they are there, how large they are, their pixels."""
+"""Image files that annotations name: whether they are there, and their pixels."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from barlowctl.amounts import counted
+from barlowctl.data.images.conversion import Conversion
 from barlowctl.data.images.pixels import decode_picture
 from barlowctl.data.images.unreadable import Unreadable, UnreadableImage
 from barlowctl.data.names import written
@@ -39,21 +41,38 @@ def require_files(folder: Path, names: Sequence[str], annotations: Path) -> None
         )
 
 
-def read_image(folder: Path, name: str, size: tuple[int, int] | None) -> np.ndarray:
-    """uint8 (H, W, 3) of an image file, upright.
+def _setting_of(error: Unreadable | OSError, index: int) -> str:
+    return error.setting if isinstance(error, Unreadable) else ""
 
-    Args:
-        size: height and width that the annotations say; None: any.
 
-    Raises:
-        UnreadableImage: it cannot be read, or is of another size: its boxes would lie elsewhere.
+@dataclass
+class Reading:
+    """How image files become pixels.
+
+    Attributes:
+        conversion: what becomes of more than 8 bits, transparency and more than three bands.
+        lacking: what an image needs to be read, by its error and its position: see `data.sources.lacking`.
     """
-    try:
-        pixels = decode_picture(read_regular(folder / name)).pixels
-        if size is not None and pixels.shape[:2] != size:
-            height, width = pixels.shape[:2]
-            turned = ", as it is without its EXIF rotation" if size == (width, height) else ""
-            raise Unreadable(f"it is {width} x {height} pixels, and its annotation says {size[1]} x {size[0]}{turned}")
-    except (OSError, Unreadable) as error:
-        raise UnreadableImage.of(folder, written(name), error) from error
-    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+
+    conversion: Conversion = field(default_factory=Conversion)
+    lacking: Callable[[Unreadable | OSError, int], str] = _setting_of
+
+    def image(self, folder: Path, name: str, index: int, size: tuple[int, int] | None) -> np.ndarray:
+        """uint8 (H, W, 3) of an image file, upright.
+
+        Args:
+            size: height and width that the annotations say; None: any.
+
+        Raises:
+            UnreadableImage: it cannot be read, or is of another size: its boxes would lie elsewhere.
+        """
+        try:
+            pixels = decode_picture(read_regular(folder / name), self.conversion).pixels
+            if size is not None and pixels.shape[:2] != size:
+                height, width = pixels.shape[:2]
+                turned = ", as it is without its EXIF rotation" if size == (width, height) else ""
+                says = f"its annotation says {size[1]} x {size[0]}{turned}"
+                raise Unreadable(f"it is {width} x {height} pixels, and {says}")
+        except (OSError, Unreadable) as error:
+            raise UnreadableImage.of(folder, written(name), error, self.lacking(error, index)) from error
+        return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from barlowctl.detect.annotations import DetectionImages
 from barlowctl.detect.coco import CocoImages, annotation_files, open_coco
+from barlowctl.detect.image_files import Reading
 from barlowctl.detect.left_out import first
 from barlowctl.detect.voc import VocImages, is_voc, open_voc
 from barlowctl.errors import UserError
@@ -38,20 +39,25 @@ def _yolo_labels(path: Path) -> Iterator[Path]:
     return chain.from_iterable(path.glob(place) for place in ("labels/*.txt", "labels/*/*.txt", "*/labels/*.txt"))
 
 
-def open_detection(layout: Layout, path: Path) -> tuple[VocImages, VocImages] | tuple[CocoImages, CocoImages]:
+def open_detection(
+    layout: Layout, path: Path, reading: Reading | None = None
+) -> tuple[VocImages, VocImages] | tuple[CocoImages, CocoImages]:
     """The images to train on and those to test on; both have the same classes.
 
     Test images that are trained on as well, by the same files, are counted in the latter's `notices`.
+
+    Args:
+        reading: how files become pixels; None: the defaults.
 
     Raises:
         UserError: another layout, something is missing or broken, or the classes differ.
     """
     if layout == "voc":
-        voc = open_voc(path, "train")
-        voc_test = open_voc(path, "test", voc.classes)
+        voc = open_voc(path, "train", None, reading)
+        voc_test = open_voc(path, "test", voc.classes, reading)
         _note_shared_files(voc, voc_test)
         return voc, voc_test
-    coco, coco_test = open_coco(path, "train"), open_coco(path, "test")
+    coco, coco_test = open_coco(path, "train", reading), open_coco(path, "test", reading)
     training, test = (dict(zip(images.category_ids, images.classes, strict=True)) for images in (coco, coco_test))
     differing = sorted(id for id in training.keys() | test.keys() if training.get(id) != test.get(id))
     if differing:

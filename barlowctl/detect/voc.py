@@ -19,7 +19,7 @@ from barlowctl.amounts import counted
 from barlowctl.data.names import written
 from barlowctl.datasets import VOC07
 from barlowctl.detect.annotations import Annotation
-from barlowctl.detect.image_files import read_image, require_files
+from barlowctl.detect.image_files import Reading, require_files
 from barlowctl.detect.left_out import BEYOND, LeftOut, box_fault, first, reaches_beyond
 from barlowctl.detect.objects import Object, ObjectTable
 from barlowctl.detect.voc_xml import VocDocument, read_document
@@ -47,12 +47,21 @@ class VocImages:
         path: the folder, for messages. split: "train" or "test".
         images: in the order of the lists.
         classes: whose numbers are the labels; None: VOC's twenty where they cover all names, else those that occur.
+        reading: how files become pixels; None: the defaults.
 
     Raises:
         UserError: an annotation that cannot be read, or names a class that is not among `classes`.
     """
 
-    def __init__(self, path: Path, split: str, images: Sequence[VocImage], classes: Sequence[str] | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        split: str,
+        images: Sequence[VocImage],
+        classes: Sequence[str] | None,
+        reading: Reading | None = None,
+    ) -> None:
+        self.reading = reading or Reading()
         self.path, self.split, self._images = path, split, list(images)
         documents = [read_document(image.annotations) for image in self._images]
         self.classes = tuple(classes or _classes_of(documents))
@@ -62,8 +71,8 @@ class VocImages:
         self._sizes: list[tuple[int, int]] = []
         objects: list[list[Object]] = []
         unknown: dict[str, str] = {}
-        for image, document in zip(self._images, documents, strict=True):
-            size = document.size or read_image(image.folder, image.file, None).shape[:2]
+        for index, (image, document) in enumerate(zip(self._images, documents, strict=True)):
+            size = document.size or self.reading.image(image.folder, image.file, index, None).shape[:2]
             self._sizes.append((size[0], size[1]))
             objects.append(list(_objects(image, document, self._sizes[-1], labels, problems, unknown)))
         if unknown:
@@ -91,7 +100,8 @@ class VocImages:
         return self._sizes[index]
 
     def image(self, index: int) -> np.ndarray:
-        return read_image(self._images[index].folder, self._images[index].file, self._sizes[index])
+        image = self._images[index]
+        return self.reading.image(image.folder, image.file, index, self._sizes[index])
 
     def annotation(self, index: int) -> Annotation:
         return self._table.annotation(index, index)
@@ -155,7 +165,7 @@ def _objects(
             yield Object(box, labels[entry.name], area, entry.difficult)
 
 
-def open_voc(path: Path, split: str, classes: Sequence[str] | None = None) -> VocImages:
+def open_voc(path: Path, split: str, classes: Sequence[str] | None = None, reading: Reading | None = None) -> VocImages:
     """Images in VOC's layout.
 
     A devkit (VOC2007 and VOC2012, in `path` or in VOCdevkit below it) is the paper's: split "train" is the trainval of
@@ -168,10 +178,10 @@ def open_voc(path: Path, split: str, classes: Sequence[str] | None = None) -> Vo
     """
     path = path.expanduser()
     if (path / "Annotations").is_dir():
-        return VocImages(path, split, _listed(path, _list_of(path, split)), classes)
+        return VocImages(path, split, _listed(path, _list_of(path, split)), classes, reading)
     for name in _SPLIT_FOLDERS[split]:
         if any((path / name).glob("*.xml")):
-            return VocImages(path, split, _beside(path / name), classes)
+            return VocImages(path, split, _beside(path / name), classes, reading)
     devkit = _devkit(path)
     if devkit is None:
         raise UserError(
@@ -192,7 +202,7 @@ def open_voc(path: Path, split: str, classes: Sequence[str] | None = None) -> Vo
                 next=f"unpack {_ARCHIVES[year, name]} into {devkit.parent if devkit.name == 'VOCdevkit' else devkit}",
             )
         images += _listed(devkit / year, file)
-    return VocImages(path, split, images, classes)
+    return VocImages(path, split, images, classes, reading)
 
 
 def is_voc(path: Path) -> bool:

@@ -6,17 +6,20 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from barlowctl import shell
 from barlowctl.amounts import counted
 from barlowctl.assemble import detection_images
+from barlowctl.assemble.data import choices_of
 from barlowctl.assemble.detection import DetectionJob, named, newest_step
 from barlowctl.assemble.detection_settings import DetectionSettings
 from barlowctl.assemble.machine import Runtime, device_of_rank, set_threads
 from barlowctl.assemble.start import read_same
 from barlowctl.channels import are_bands
+from barlowctl.data.images.conversion import Choices
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.detect.annotations import DetectionImages
 from barlowctl.detect.coco_results import write_results
@@ -30,6 +33,7 @@ from barlowctl.measure.baselines import baseline, from_weights
 from barlowctl.measure.identity import Identity
 from barlowctl.measure.subjects import Subject
 from barlowctl.measure.trials import by_class, over_trials, published, rounded
+from barlowctl.model import Preprocessing
 from barlowctl.output_paths import Outputs, whole
 from barlowctl.runs import rundir
 from barlowctl.runs.environment import environment
@@ -86,7 +90,7 @@ def measure_detection(
         RunStopped: it was asked to stop; the state is saved.
     """
     beside = baselines(subject, task, ranks)  # what does not fit is refused before anything is trained
-    measuring = _Measuring(task, runtime, folder, emit, ranks, normalization=_normalization(subject))
+    measuring = _Measuring(task, runtime, folder, emit, ranks, subject.preprocessing)
     result = measuring.of(subject)
     if beside:
         result["floors"] = [{"name": other.name, **other.metadata, **measuring.of(other)} for other in beside]
@@ -101,28 +105,34 @@ def baselines(subject: Subject, task: Task, ranks: Ranks = ALONE) -> list[Subjec
     """
     if are_bands(channels := subject.preprocessing.channels):
         raise UserError(f"'{subject.name}' takes {channels} bands", allowed="a detector's images are grey or RGB")
+    if (bands := choices_of(subject.preprocessing)).channels:
+        raise UserError(
+            f"{counted(bands.channels, 'band')} are chosen (data.bands), and a detector's images are grey or RGB",
+            allowed="three bands, red, green and blue, or one for grey",
+            next=shell.line("--set", f"data.bands=[{','.join(map(str, bands.bands[:3]))}]"),
+        )
     others = [from_weights(subject, read_same(what, ranks)) for what in dict.fromkeys(task.init)]
     return others + ([baseline(subject, "random-init")] if task.random_init else [])
 
 
-def _normalization(subject: Subject) -> dict[str, list[float]]:
-    return {"mean": list(subject.preprocessing.mean), "std": list(subject.preprocessing.std)}
+def _normalization(preprocessing: Preprocessing) -> dict[str, list[float]]:
+    return {"mean": list(preprocessing.mean), "std": list(preprocessing.std)}
 
 
 class _Measuring:
-    """One call of `measure_detection`, whose arguments these are. normalization: of the network that is measured."""
+    """One call of `measure_detection`, whose arguments these are. preprocessing: of the network that is measured."""
 
     def __init__(
-        self, task: Task, runtime: Runtime, folder: Path, emit: Sink, ranks: Ranks,
-        normalization: Mapping[str, Sequence[float]],
-    ) -> None:  # fmt: skip
-        self.normalization = normalization
+        self, task: Task, runtime: Runtime, folder: Path, emit: Sink, ranks: Ranks, preprocessing: Preprocessing
+    ) -> None:
+        self.normalization, choices = _normalization(preprocessing), choices_of(preprocessing)
+        self.choices = {} if choices == Choices() else {"choices": asdict(choices)}
         self.task, self.runtime, self.emit, self.ranks = task, runtime, emit, ranks
         self.folder = folder / f"detection-{task.name}"
         self.device = device_of_rank(runtime.device, ranks)
         self.threads = set_threads(runtime, ranks=ranks)
         self.per_device = task.settings.images_per_device(ranks.size)
-        self.images, self.tested_on = detection_images.open_images(task.name, task.data)
+        self.images, self.tested_on = detection_images.open_images(task.name, task.data, choices)
         self.of_benchmark = detection_images.are_published(task.name, self.images, self.tested_on)
         self.notes = [*self.images.notices, *self.tested_on.notices]
         self.settings = self._settings()
@@ -155,10 +165,12 @@ class _Measuring:
 
     def of(self, subject: Subject) -> dict[str, Any]:
         """The trials of a network, and their mean."""
-        protocol = {**self.settings.as_dict(), "seeds": self.task.seeds}
+        protocol = {**self.settings.as_dict(), "seeds": self.task.seeds, **self.choices}
         if self.task.on_unreadable == "skip":
             protocol["on_unreadable"] = "skip"
-        identity = Identity(backbone_digest(subject.backbone), self.prints, _normalization(subject), protocol)
+        identity = Identity(
+            backbone_digest(subject.backbone), self.prints, _normalization(subject.preprocessing), protocol
+        )
         seeds = [subject.seed] if self.task.seeds == 1 else list(range(self.task.seeds))
         trials = [self.trial(subject, seed) for seed in seeds]
         return {
@@ -172,11 +184,16 @@ class _Measuring:
                 "classes": list(self.images.classes),
             },
             "identity": identity.as_dict(),
-            "notes": [*self.notes, *self._departures()] + ([*subject.notes] if "init" in subject.metadata else []),
+            "notes": self._all_notes(subject),
             "trials": trials,
             "unreadable": [problem for trial in trials for problem in trial["unreadable"]],
             "ranks": self.ranks.size,
         }  # fmt: skip
+
+    def _all_notes(self, subject: Subject) -> list[str]:
+        """What should be known of the images, the settings, and a network of other weights."""
+        of_files = self.images.reading.conversion.notes()
+        return [*self.notes, *of_files, *self._departures(), *(subject.notes if "init" in subject.metadata else ())]
 
     def _departures(self) -> list[str]:
         """What is not the paper's, in sentences."""
@@ -195,9 +212,9 @@ class _Measuring:
         job = self.job(subject, seed)
         trial = {
             "weights": backbone_digest(subject.backbone), "seed": seed, "images": self.prints,
-            "settings": self.settings.as_dict(),
+            "settings": self.settings.as_dict(), **self.choices,
         }  # fmt: skip
-        if (normalization := _normalization(subject)) != self.normalization:
+        if (normalization := _normalization(subject.preprocessing)) != self.normalization:
             trial["normalization"] = normalization  # of other weights; the network's own goes with its weights
         digest = hashlib.sha256(json.dumps(trial, sort_keys=True).encode()).hexdigest()[:16]
         folder = self.folder / f"seed{seed}-{digest[:8]}"

@@ -258,6 +258,10 @@ NOT_FOLLOWED = {
     ("assemble/detection.py train#2", "barlowctl ..."): HANDED_ON,
     ("assemble/detection.py train#3", f"--set lr={VALUE}"): DETECTOR,
     ("detect/c4.py _no_c4", "--head fpn"): DETECTOR,
+    (
+        "measure/detection.py baselines",
+        f"--set 'data.bands=[{VALUE}]'",
+    ): "tests/assemble/test_detection_images.py types it",
     ("assemble/detection_images.py open_images", f"--task {VALUE}"): DETECTOR,
     ("study/starts.py pinned", f"--out {VALUE}"): "wants a study that is half done: tests/study/test_starts.py",
     ("assemble/detection_settings.py images_per_device", f"--batch {VALUE}"): DETECTOR,
