@@ -16,6 +16,7 @@ from barlowctl.cli.chart import chart, legend
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import Command, Group, examples
 from barlowctl.cli.live import duration
+from barlowctl.cli.runs_annotated import note, rename, restore
 from barlowctl.cli.runs_best import best
 from barlowctl.cli.runs_compared import (
     PICTURES,
@@ -59,7 +60,9 @@ def list_runs(json: options.Json = False, quiet: options.Quiet = False) -> None:
     rows = [_summary(run) for run in runs]
     if runs:
         columns = ("name", "state", "step", "loss", "kNN", "best kNN", "last record")
-        console.table(f"Runs in {rundir.runs_home()}", columns, [_cells(row) for row in rows])
+        noted = any(row["note"] for row in rows)
+        cells = [(*_cells(row), *([row["note"]] if noted else [])) for row in rows]
+        console.table(f"Runs in {rundir.runs_home()}", [*columns, *(["note"] if noted else [])], cells)
         names = [run.name for run in runs[:2]]
         console.next(shell.line("barlowctl", "runs", "show", names[0]))
         if len(names) > 1:
@@ -82,6 +85,7 @@ def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = Fal
     opened = history.read(history.find(run))
     first_lines = opened.about.get("facts", {})
     rows = [("run", str(opened.path)), ("state", _state(opened)), *first_lines.items()]
+    rows[2:2] = [("note", opened.note)] if opened.note else []
     keys = [key for key in _metrics(opened) if key in opened.last]
     rows += [(key, _reading(opened, key)) for key in keys]
     rows += [("since the start", opened.result["since_start"])] if "since_start" in opened.result else []
@@ -192,6 +196,9 @@ def watch(
 
 app.command("best", cls=Command, epilog="barlowctl runs best --by rankme")(best)
 app.command("table", cls=Command, epilog="barlowctl runs table --out table.tex")(table)
+app.command("note", cls=Command, epilog='barlowctl runs note quickstart-a "seed 3 collapsed"')(note)
+app.command("rename", cls=Command, epilog="barlowctl runs rename quickstart-20261125-101500 baseline")(rename)
+app.command("restore", cls=Command, epilog="barlowctl runs restore runs/NAME")(restore)
 app.command("remove", cls=Command, epilog="barlowctl runs remove quickstart-20261125-101500 --dry-run")(remove)
 
 
@@ -236,27 +243,6 @@ def _line(record: Any, keys: Collection[str]) -> str:
     return f"{record['event']:<10} step {record['step']:<8} {values}"
 
 
-@app.command("restore", cls=Command, epilog="barlowctl runs restore runs/NAME")
-def restore(run: Run = None, json: options.Json = False, quiet: options.Quiet = False) -> None:
-    """Write a run's recipe.toml as it was when the run began; an edited one stays as recipe-edited.toml.
-
-    Where run.json is gone or damaged, it is made anew from recipe.toml and the checkpoints, and the run can go on.
-    """
-    from barlowctl.assemble.restored import restore_about
-    from barlowctl.assemble.run_recipe import restore_recipe
-    from barlowctl.runs import history
-    from barlowctl.runs.resumption import resume_line
-
-    console = Console(json=json, quiet=quiet)
-    path = history.find(run)
-    made_anew = restore_about(path)
-    done, edited = (made_anew, None) if made_anew else restore_recipe(path)
-    console.say(done)
-    console.next(resume_line(path))
-    file = path / ("run.json" if made_anew else "recipe.toml")
-    console.result({"file": str(file), "edited": str(edited) if edited else None})
-
-
 def _summary(run: History) -> dict[str, Any]:
     return {
         "name": run.name,
@@ -267,6 +253,7 @@ def _summary(run: History) -> dict[str, Any]:
         "loss": run.last.get("loss"),
         "knn": run.last.get("knn"),
         "best_knn": run.best("knn"),
+        "note": run.note,
         "seconds_since_record": round(run.seen, 1),
     }
 

@@ -19,6 +19,8 @@ from barlowctl.runs import rundir
 
 NOTICES = "notices.jsonl"
 """What was said while a run trained: an object a line, with the time and the text."""
+NOTE = "note.txt"
+"""What a person wrote on a run."""
 State = Literal["running", "finished", "stopped"]
 TERMS_OF_BEFORE = {
     "invariance": "Σ (1 − Cᵢᵢ)²: what the distortions change",
@@ -62,6 +64,11 @@ class History:
         return list(dict.fromkeys(text for line in lines if (text := _text(line))))
 
     @property
+    def note(self) -> str:
+        """The note that a person wrote on it; empty where there is none."""
+        return note_of(self.path)
+
+    @property
     def images(self) -> Mapping[str, Any] | None:
         """images (their number) and digest of what the run was trained on; None where that was not noted."""
         return rundir.fingerprint(self.about)
@@ -92,6 +99,14 @@ class History:
         """The largest value of a curve."""
         values = [value for _, value in self.curve(key)]
         return max(values) if values else None
+
+
+def note_of(run: Path) -> str:
+    """The note that a person wrote on a run; empty where there is none."""
+    try:
+        return (run / NOTE).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def terms_of(about: Mapping[str, Any]) -> Mapping[str, str]:

@@ -116,15 +116,14 @@ def _contents(run: Path, named: set[Path]) -> Contents:
     others = sorted(name for name in os.listdir(run) if name not in OWN and not name.startswith(files.PARTIAL))
     if "cell.json" in others:
         others.remove("cell.json")
-    study = run.resolve().parents[2]
     return Contents(
         run,
         state,
         _size(run),
         len(rundir.checkpoints_of(run)),
         tuple(others),
-        tuple(path for path in _started_from(run) if path.resolve() not in named),
-        study if (study / "study.json").is_file() and run.resolve().parents[1].name == "cells" else None,
+        tuple(path for path in started_from(run) if path.resolve() not in named),
+        rundir.study_of(run),
     )
 
 
@@ -139,7 +138,7 @@ def _size(folder: Path) -> int:
     return total
 
 
-def _started_from(run: Path) -> list[Path]:
+def started_from(run: Path) -> list[Path]:
     """The runs of the runs home, and of the folder that a run lies in, that started from its weights."""
     target = run.resolve()
     folders = dict.fromkeys((rundir.runs_home().resolve(), target.parent))

@@ -281,3 +281,10 @@ def holder(run: Path) -> str:
     with suppress(OSError, ValueError):
         return (run / "lock").read_text(encoding="utf-8").strip() or "another process"
     return "another process"
+
+
+def study_of(run: Path) -> Path | None:
+    """The directory of the study that a run is a cell of; None: it is none."""
+    study = run.resolve().parents[2:3]
+    is_cell = study and (study[0] / "study.json").is_file() and run.resolve().parents[1].name == "cells"
+    return study[0] if is_cell else None

@@ -171,6 +171,8 @@ REASONS = {
     "wait for it, or stop it, then resume": WAIT,
     "restore one of the two from a copy, or start a new run": "which copy there is, only the person knows",
     "wait for it, or stop it, then remove it": WAIT,
+    "wait for it, or stop it, then rename it": WAIT,
+    "write it in UTF-8": "what it says, only the person knows",
     "extract both with the same backbone": PYTHON,
     "use a backbone with global pooling (timm: num_classes=0)": PYTHON,
     "use form 'auto' and a wider projector": PYTHON,

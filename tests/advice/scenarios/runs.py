@@ -85,6 +85,11 @@ def linked(patch: Patch) -> None:
     Path("runs/link").symlink_to(Path("runs/done").resolve())
 
 
+def cell_of_a_study(patch: Patch) -> None:
+    shutil.copytree("runs/done", "study/cells/a-1/seed-0")
+    Path("study/study.json").write_text("{}")
+
+
 SCENARIOS = {
     "no run": Scenario(["pretrain", "--resume", "runs/none"]),
     "no such run": Scenario(["runs", "show", "nothing"]),
@@ -92,6 +97,13 @@ SCENARIOS = {
     "no evaluation to choose by": Scenario(["runs", "best", "stopped"], nothing_recorded),
     "a measure that no run has": Scenario(["runs", "best", "--by", "linear"]),
     "a state that is damaged": Scenario(["export", "runs/stopped/checkpoints/step-00000020"], checkpoints_damaged),
+    "a run renamed": Scenario(["runs", "rename", "done", "best"], code=0),
+    "a name that is taken": Scenario(["runs", "rename", "done", "stopped"]),
+    "a link renamed": Scenario(["runs", "rename", "runs/link", "best"], linked),
+    "a cell renamed": Scenario(["runs", "rename", "study/cells/a-1/seed-0", "best"], cell_of_a_study),
+    "a run cannot be renamed": Scenario(
+        ["runs", "rename", "done", "best"], failing("os.rename", OSError(13, "Permission denied"))
+    ),
     "nobody to ask about a removal": Scenario(["runs", "remove", "stopped"]),
     "a run that another started from is removed": Scenario(["runs", "remove", "done", "--yes"], started_from_it),
     "a run is removed that others lie in": Scenario(["runs", "remove", "done", "--yes"], another_in_it),
