@@ -51,7 +51,7 @@ def of_packed(file: Path, home: Path) -> list[str]:
     try:
         packed = Beton.open(file)
         source = Path(str(packed.info.get("opened") or ""))
-        if not packed.info.get("opened") or not source.exists() or not (packed.labels >= 0).any():
+        if not packed.info.get("opened") or not _is_there(source) or not (packed.labels >= 0).any():
             return []
         flags, there = _flags(packed.info), sources.other_splits(sources.open_source(source), source)
     except (UserError, OSError):
@@ -64,6 +64,10 @@ def of_packed(file: Path, home: Path) -> list[str]:
         return [shell.line("barlowctl", "data", "pack", source, place, *flags, "--split", split or "test")]
     name = _new_name(file.parent.name if in_home else source.name, home)
     return [shell.line("barlowctl", "data", "pack", source, name, *flags, "--hold-out", PERCENT)]
+
+
+def _is_there(source: Path) -> bool:
+    return source.exists() or bool(sources.expanded(source))
 
 
 def _flags(info: Mapping[str, Any]) -> list[str]:

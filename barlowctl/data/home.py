@@ -80,7 +80,7 @@ def resolve(dataset: str | Path, split: str = "train") -> Path:
         file = _packed_split(data_home() / text, split)
         if file is not None:
             return file
-        if not Path(text).exists():
+        if not Path(text).exists() and not sources.expanded(Path(text)):
             raise _missing_dataset(text, split)
     return _resolve_path(Path(text).expanduser(), split)
 
@@ -96,13 +96,14 @@ def anywhere(dataset: str | Path) -> str:
 
 
 def _resolve_path(path: Path, split: str) -> Path:
-    if not path.exists():
+    shards = sources.expanded(path)
+    if not shards and not path.exists():
         raise UserError(
             f"data '{path}' does not exist",
             allowed="a .beton file, or a folder of images",
             next="name one that is there",
         )
-    if path.is_file():
+    if shards or path.is_file():
         if path.suffix == ".beton":
             return path
         flags = () if split == "train" else ("--split", split)

@@ -42,6 +42,8 @@ def packed_as(source: Path, split: str = "train") -> Path:
     """
     name = source.absolute().resolve() if source.name in ("", "..") else source
     stem = (name.stem if name.is_file() else name.name) or "images"
+    if "{" in stem or "::" in stem:  # shards
+        stem = re.split(r"[^\w.]*(?:\{|::)", stem)[0] or "images"
     target = Path(f"{stem}.beton" if split == "train" else f"{stem}-{split}.beton")
     return free(target) if os.path.lexists(target) else target
 

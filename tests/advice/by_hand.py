@@ -65,6 +65,8 @@ REASONS = {
     "name what it asks for with --slurm-option, e.g. --slurm-option partition=gpu": "only the cluster knows",
     "give a folder of images": IMAGES,
     "give tar files that hold image files": IMAGES,
+    "name those that are there": PLACE,
+    "name shards of one kind": PLACE,
     "give a zip file that holds image files": IMAGES,
     "check the files, or give another folder": IMAGES,
     "merge or rename one of them": IMAGES,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from barlowctl.data.sources.array_sources import open_cifar, open_idx, open_stl10
+from barlowctl.data.sources.braces import expanded, open_shards
 from barlowctl.data.sources.file_source import open_file
 from barlowctl.data.sources.folder_source import choose_layout, report_beside_archives, report_beside_arrays
 from barlowctl.data.sources.hdf5_images import hdf5_files_in, open_hdf5_folder
@@ -25,7 +26,16 @@ from barlowctl.data.tree.scan import has_images
 from barlowctl.data.tree.splits import SPLITS
 from barlowctl.errors import UserError, instead
 
-__all__ = ["SPLITS", "has_images", "has_split_folders", "open_source", "other_splits", "split_by_table", "split_folder"]
+__all__ = [
+    "SPLITS",
+    "expanded",
+    "has_images",
+    "has_split_folders",
+    "open_source",
+    "other_splits",
+    "split_by_table",
+    "split_folder",
+]
 
 # Where torchvision's downloads put things below the folder that one names.
 _INSIDE = ("raw", "FashionMNIST/raw", "MNIST/raw", "cifar-10-batches-py", "cifar-100-python", "stl10_binary", "pcam")
@@ -50,11 +60,15 @@ def open_source(path: str | Path, split: str = "train", options: ReadOptions = N
         raise UserError(
             f"split '{split}' is unknown", allowed=", ".join(SPLITS), next=instead("--split", split, SPLITS)
         )
-    if not path.exists():
+    shards = expanded(path)
+    if not shards and not path.exists():
         raise UserError(f"{path} does not exist", allowed=UNDERSTOOD, next="name one that is there")
     whole = split if options.hold_out is None else "train"
     try:
-        opened = _open_folder(path, whole, options) if path.is_dir() else _open_file(path, whole, options)
+        if shards:
+            opened = open_shards(path, shards, whole, options)
+        else:
+            opened = _open_folder(path, whole, options) if path.is_dir() else _open_file(path, whole, options)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}", next="check access, or download it again") from error
     options.check_used(opened)
