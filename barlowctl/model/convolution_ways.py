@@ -3,7 +3,8 @@
 In float32 MKL's products on Intel's processors are as fast as oneDNN's convolutions, so that small maps pay. Where a
 processor has no AVX-512 (AMD's to Zen 3, Intel's of laptops and desktops) oneDNN's gradient of a weight is at half of
 the machine's peak, and MKL's product at four fifths: measured on Zen 3. In bfloat16 it depends on whether the
-processor multiplies tiles of matrices (Intel's AMX). The numbers are in docs/experiments.md.
+processor multiplies tiles of matrices (Intel's AMX) or vectors (AVX-512's bf16: measured on Zen 4). The numbers are in
+docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from barlowctl import processor
-from barlowctl.model import amx_products
+from barlowctl.model import tile_products
 
 FEWEST_IMAGES = 32
 """Of a batch: with fewer, products for each pixel, of so few rows, cost what oneDNN's convolutions do."""
@@ -71,25 +72,30 @@ def _without_avx512(pointwise: bool, strided: bool, side: int, channels: int, ma
 
 
 class Passes(NamedTuple):
-    """Which passes of a convolution are computed by the processor's tiles; the others are oneDNN's."""
+    """Which passes of a convolution are computed as `tile_products` are; the others are oneDNN's."""
 
     forward: bool
     of_input: bool
     of_weight: bool
 
 
-def passes_by_amx(strided: bool, side: int, channels: int) -> Passes:
-    """Those of a convolution in bf16, of a kernel larger than 1 x 1, that are faster so where the processor has tiles.
+def passes_by_tiles(strided: bool, side: int, channels: int) -> Passes:
+    """Those of a convolution in bf16, of a kernel larger than 1 x 1, that are faster so where products are usable.
 
     side, channels: as in `way_of`.
     """
-    forward = (side <= 4 and channels >= 64) or (side <= 7 and channels >= 256)
-    of_weight = side <= 8 or (side <= 16 and channels >= 64)
-    return Passes(forward, side <= 12 if strided else forward, of_weight)
+    if tile_products.has_tiles():
+        forward = (side <= 4 and channels >= 64) or (side <= 7 and channels >= 256)
+        of_weight = side <= 8 or (side <= 16 and channels >= 64)
+        return Passes(forward, side <= 12 if strided else forward, of_weight)
+    small = side <= 3
+    if not strided:
+        return Passes(small, small, small)  # else Winograd's are as fast
+    return Passes(small or (side <= 4 and channels >= 256), side <= 8, side <= 12)
 
 
 def way_in_bf16(kernel: tuple[int, ...], strided: bool, side: int, inputs: int, channels: int) -> Way:
-    """The fastest way of a convolution in bf16 that is neither Winograd's nor by tiles.
+    """The fastest way of a convolution in bf16 that is neither Winograd's nor one of `tile_products`.
 
     Args:
         kernel, side, channels: as in `way_of`. inputs: channels of the map.
@@ -106,7 +112,7 @@ def has_fast_products(channels: int, dtype: torch.dtype) -> bool:
     if channels < 64:
         return False
     if dtype == torch.bfloat16:
-        return amx_products.is_usable()
+        return tile_products.is_usable()
     return _computes_in_float32() and torch.backends.mkl.is_available() and processor.is_intels()
 
 

@@ -13,12 +13,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from barlowctl.model import amx_products, amx_rows, pixel_products, winograd
+from barlowctl.model import pixel_products, tile_products, tile_rows, winograd
 from barlowctl.model.convolution_ways import (
     Passes,
     Way,
     has_fast_products,
-    passes_by_amx,
+    passes_by_tiles,
     way_in_bf16,
     way_of,
 )
@@ -48,12 +48,12 @@ class ProductConvolution(SeenTaps):
         dtype = torch.bfloat16 if in_bf16(x) else torch.float32 if in_fp32(x) else None
         if dtype is None or not x.is_contiguous(memory_format=torch.channels_last):
             return super().forward(x)
-        if dtype == torch.bfloat16 and amx_products.fills_tiles(x):
-            passes = self.passes_by_amx(x)
+        if dtype == torch.bfloat16 and tile_products.fills_tiles(x):
+            passes = self.passes_by_tiles(x)
             if any(passes):
-                return amx_products.convolve(x.to(dtype), self.weight, *self._steps(), passes)
+                return tile_products.convolve(x.to(dtype), self.weight, *self._steps(), passes)
         if dtype == torch.bfloat16 and self.takes_rows(x):
-            return amx_rows.convolve(x.to(dtype), self.weight, *self._steps())
+            return tile_rows.convolve(x.to(dtype), self.weight, *self._steps())
         way = self._way_of(x, dtype)
         if way == Way.PIXELS:
             with torch.autocast("cpu", enabled=False):
@@ -87,8 +87,8 @@ class ProductConvolution(SeenTaps):
     def of_seen_pixels(self, seen: Tensor) -> Tensor:
         """The convolution, 1 x 1 with a stride, of a map of the pixels that it sees, in channels_last."""
         dtype = torch.bfloat16 if in_bf16(seen) else torch.float32
-        if dtype == torch.bfloat16 and amx_rows.takes(self.weight, seen):
-            return amx_rows.convolve(seen.to(dtype), self.weight, (1, 1), (0, 0))
+        if dtype == torch.bfloat16 and tile_rows.takes(self.weight, seen):
+            return tile_rows.convolve(seen.to(dtype), self.weight, (1, 1), (0, 0))
         side, fewest = max(seen.shape[2:]), min(self.in_channels, self.out_channels)
         if dtype == torch.bfloat16:
             way = way_in_bf16((1, 1), False, side, self.in_channels, fewest)
@@ -120,12 +120,12 @@ class ProductConvolution(SeenTaps):
             return way_of(self.kernel_size, strided, side, fewest, len(x) if self._sees_all(x) else 0)
         return way_in_bf16(self.kernel_size, strided, side, self.in_channels, fewest)
 
-    def passes_by_amx(self, x: Tensor) -> Passes:
+    def passes_by_tiles(self, x: Tensor) -> Passes:
         """Which passes the processor's tiles compute of maps like x in bf16, in a batch that is large enough."""
-        if max(self.kernel_size) == 1 or not amx_products.takes(self.weight):
+        if max(self.kernel_size) == 1 or not tile_products.takes(self.weight):
             return Passes(False, False, False)
         fewest = min(self.in_channels, self.out_channels)
-        return passes_by_amx(max(self.stride) > 1, max(self._map(x)), fewest)
+        return passes_by_tiles(max(self.stride) > 1, max(self._map(x)), fewest)
 
     def takes_rows(self, x: Tensor) -> bool:
         """Whether products of rows by the processor's tiles stand for `forward(x)` in bf16, or for some of it.
@@ -134,16 +134,16 @@ class ProductConvolution(SeenTaps):
         """
         pointwise = self.kernel_size == self.stride == (1, 1)
         first = self.in_channels < 4 and min(self.kernel_size) >= 5 and min(self.stride) > 1
-        return (pointwise or first) and amx_rows.takes(self.weight, x)
+        return tile_rows.takes(self.weight, x) and (pointwise or (first and tile_products.has_tiles()))
 
     def adds_in_rows(self, x: Tensor) -> bool:
-        """Whether `amx_rows.branches` or `beside` stand for `forward(x)`, 1 x 1: both add to another gradient of x."""
+        """Whether `tile_rows.branches` or `beside` stand for `forward(x)`, 1 x 1: both add to another gradient of x."""
         trained = self.training and x.requires_grad and not torch.compiler.is_compiling() and not is_watched(self)
         if max(self.kernel_size) > 1 or not trained or not in_bf16(x) or x.dtype != torch.bfloat16:
             return False
         height, width = self._map(x)
-        few = amx_rows.are_few(len(x) * height * width, self.weight) and self.in_channels % amx_products.STEP == 0
-        return few and x.is_contiguous(memory_format=torch.channels_last) and amx_rows.takes(self.weight, x)
+        few = tile_rows.are_few(len(x) * height * width, self.weight) and self.in_channels % tile_products.STEP == 0
+        return few and x.is_contiguous(memory_format=torch.channels_last) and tile_rows.takes(self.weight, x)
 
     def _sees_all(self, x: Tensor) -> bool:
         """Whether each pixel of the result sees some of x, and not the padding alone."""
@@ -185,16 +185,16 @@ def prepare_convolutions(network: nn.Module, images: Tensor, precision: str) -> 
     dtype = FORMATS.get(precision)
     if not convolutions or dtype is None:
         return
-    by_winograd, by_amx = winograd.is_usable(dtype), dtype == torch.bfloat16 and amx_products.is_usable()
-    if not by_winograd and not by_amx:
+    by_winograd, by_tiles = winograd.is_usable(dtype), dtype == torch.bfloat16 and tile_products.is_usable()
+    if not by_winograd and not by_tiles:
         return
-    maps, of_amx, of_rows = set[tuple[int, int]](), list[nn.Module](), list[nn.Module]()
+    maps, of_tiles, of_rows = set[tuple[int, int]](), list[nn.Module](), list[nn.Module]()
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         convolution, (height, width) = cast(ProductConvolution, module), inputs[0].shape[2:]
-        if by_amx and any(convolution.passes_by_amx(inputs[0])):
-            of_amx.append(convolution)
-        elif by_amx and max(convolution.kernel_size) == 1:
+        if by_tiles and any(convolution.passes_by_tiles(inputs[0])):
+            of_tiles.append(convolution)
+        elif by_tiles and max(convolution.kernel_size) == 1:
             of_rows.append(convolution)
         elif by_winograd and convolution.fits_winograds(inputs[0], dtype):
             maps.add((height, width))
@@ -208,10 +208,10 @@ def prepare_convolutions(network: nn.Module, images: Tensor, precision: str) -> 
             hook.remove()
     if by_winograd:
         winograd.prepare(dtype, maps)
-    if of_amx:
-        amx_products.prepare()
+    if of_tiles:
+        tile_products.prepare()
     if of_rows:
-        amx_rows.prepare()
+        tile_rows.prepare()
 
 
 def _is_plain(convolution: nn.Conv2d) -> bool:

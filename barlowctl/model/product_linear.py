@@ -1,4 +1,4 @@
-"""Layers of a projector whose products the processor's tiles compute in bf16; see `amx_rows`."""
+"""Layers of a projector whose products the processor's tiles compute in bf16; see `tile_rows`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from barlowctl.model import amx_products, amx_rows
+from barlowctl.model import tile_products, tile_rows
 
 
 class ProductLinear(nn.Linear):
@@ -20,11 +20,11 @@ class ProductLinear(nn.Linear):
         """See `nn.Linear`."""
         if not self.training or torch.compiler.is_compiling() or not self._takes(x):
             return super().forward(x)
-        return amx_rows.multiply(x.to(torch.bfloat16), self.weight)
+        return tile_rows.multiply(x.to(torch.bfloat16), self.weight)
 
     def _takes(self, x: Tensor) -> bool:
         autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        return autocast and x.ndim == 2 and x.device.type == "cpu" and amx_rows.takes(self.weight, x)
+        return autocast and x.ndim == 2 and x.device.type == "cpu" and tile_rows.takes(self.weight, x)
 
 
 def choose_linears(network: nn.Module, device: torch.device) -> None:
@@ -39,5 +39,5 @@ def choose_linears(network: nn.Module, device: torch.device) -> None:
 def prepare_linears(network: nn.Module, precision: str) -> None:
     """Compile what computes the network's Linears in a precision, where it is used: see `prepare_convolutions`."""
     linears = [part for part in network.modules() if isinstance(part, ProductLinear)]
-    if linears and precision == "bf16" and amx_products.is_usable():
-        amx_rows.prepare()
+    if linears and precision == "bf16" and tile_products.is_usable():
+        tile_rows.prepare()

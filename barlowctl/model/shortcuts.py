@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from barlowctl.model import amx_rows
+from barlowctl.model import tile_rows
 from barlowctl.model.matrix_products import matrix_of, rows_of
 from barlowctl.model.modes import is_watched
 from barlowctl.model.own_gradients import is_made_here
@@ -51,7 +51,7 @@ class _Beside(torch.autograd.Function):
         rounded = weight.to(x.dtype)
         ctx.save_for_backward(x, rounded)
         ctx.set_materialize_grads(False)
-        ctx.in_rows = x.dtype == torch.bfloat16 and amx_rows.takes(weight, x)
+        ctx.in_rows = x.dtype == torch.bfloat16 and tile_rows.takes(weight, x)
         size = (len(x), len(weight), *x.shape[2:])
         out = torch.empty(size, dtype=x.dtype, memory_format=torch.channels_last)
         torch.mm(rows_of(x), matrix_of(rounded).t(), out=rows_of(out))
@@ -66,7 +66,7 @@ class _Beside(torch.autograd.Function):
         grad = grad.contiguous(memory_format=torch.channels_last)
         rows, of_weight = rows_of(grad), None
         if ctx.needs_input_grad[1] and ctx.in_rows:
-            of_weight = amx_rows.gradient_of_weight(x, grad, weight.shape, (1, 1), (0, 0))
+            of_weight = tile_rows.gradient_of_weight(x, grad, weight.shape, (1, 1), (0, 0))
         elif ctx.needs_input_grad[1]:
             of_weight = (rows.t() @ rows_of(x)).view(len(weight), 1, 1, -1).permute(0, 3, 1, 2)
         if of_shortcut is None:
@@ -85,7 +85,7 @@ def begun(x: Tensor, convolution: nn.Module, downsample: nn.Module | None) -> tu
     """
     if downsample is None and isinstance(convolution, ProductConvolution):
         if convolution.adds_in_rows(x):
-            return amx_rows.beside(x, convolution.weight)
+            return tile_rows.beside(x, convolution.weight)
         if convolution.takes_shortcut(x):
             with torch.autocast("cpu", enabled=False):
                 out: tuple[Tensor, Tensor] = _Beside.apply(x, convolution.weight)
@@ -109,7 +109,7 @@ def branches(x: Tensor, convolution: nn.Module, downsample: nn.Module | None) ->
         return x, downsample(x)
     first = cast(ProductConvolution, first)
     if first.adds_in_rows(x):
-        x, shortcut = amx_rows.branches(x, first.weight, cast(tuple[int, int], first.stride))
+        x, shortcut = tile_rows.branches(x, first.weight, cast(tuple[int, int], first.stride))
     elif first.takes_seen_pixels(x):
         x, seen = _Branch.apply(x, first.stride)
         shortcut = first.of_seen_pixels(seen)

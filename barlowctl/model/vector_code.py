@@ -20,6 +20,16 @@ def features() -> dict[str, bool]:
     return {name[1:]: name.startswith("+") for name in config.CPU_FEATURES.split(",")}
 
 
+def has_amx() -> bool:
+    """Whether it multiplies tiles of bfloat16."""
+    return all(features().get(name) for name in ("amx-tile", "amx-bf16", "avx512f"))
+
+
+def has_bf16_vectors() -> bool:
+    """Whether it multiplies vectors of bfloat16, of 512 bits."""
+    return all(features().get(name) for name in ("avx512f", "avx512bf16"))
+
+
 def load(b: Any, address: Any, kind: Any, align: int = 2) -> Any:
     """The number or vector of a kind at an address, which is a multiple of `align`."""
     return b.load(b.inttoptr(address, kind.as_pointer()), align=align)

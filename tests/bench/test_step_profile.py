@@ -49,7 +49,7 @@ class Event:
         ("void cudnn::cnn::wgrad2d_grouped_direct_kernel<__half>", "convolutions"),
         ("_WinogradBackward", "convolutions"),
         ("_Winograd2dBackward", "convolutions"),
-        ("_AmxProducts", "convolutions"),
+        ("_TileProducts", "convolutions"),
         ("_BesideBackward", "convolutions"),
         ("_ForEachPixelBackward", "convolutions"),
         ("_BranchBackward", "convolutions"),
@@ -133,7 +133,7 @@ def test_a_step_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     assert sum(part["share"] for part in parts) == pytest.approx(1.0, abs=0.02)
     assert 0.0 < result["busy_ms"] <= result["ms"]
     assert {"convolutions", "matrix products", "norms", "optimizer"} <= groups.keys()
-    ours = ("Product", "_ForEachPixel", "_Winograd", "_AmxProducts", "_Convolution", "_Beside", "_BranchInRows")
+    ours = ("Product", "_ForEachPixel", "_Winograd", "_TileProducts", "_Convolution", "_Beside", "_BranchInRows")
     ways = (*(f"{name}Backward" for name in ours), "aten::convolution_backward")
     convolutions = [part for part in parts if part["name"] in ways]
     assert {part["group"] for part in convolutions} == {"convolutions"}

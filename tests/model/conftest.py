@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from barlowctl import processor
-from barlowctl.model import amx_products
+from barlowctl.model import tile_products
 
 
 @pytest.fixture
@@ -42,6 +42,6 @@ def without_avx512(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def _be(monkeypatch: pytest.MonkeyPatch, folder: Path, vendor: str, capability: str) -> None:
     monkeypatch.setattr(processor, "CPUINFO", folder / "cpuinfo")
     (folder / "cpuinfo").write_text(f"vendor_id\t: {vendor}\n")
-    monkeypatch.setattr(amx_products, "is_usable", lambda: False)
+    monkeypatch.setattr(tile_products, "is_usable", lambda: False)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)

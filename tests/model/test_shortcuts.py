@@ -12,7 +12,7 @@ from timm.models.resnet import BasicBlock, Bottleneck, downsample_conv
 from torch import Tensor, nn
 
 from barlowctl import processor
-from barlowctl.model import amx_products, amx_rows, fused_norm, shortcuts
+from barlowctl.model import fused_norm, shortcuts, tile_products, tile_rows
 from barlowctl.model.fused_norm import choose_norms
 from barlowctl.model.own_gradients import made_here
 from barlowctl.model.product_convolution import ProductConvolution, choose_convolutions
@@ -187,8 +187,8 @@ def fast_products(monkeypatch: pytest.MonkeyPatch) -> None:
     if not torch.backends.mkl.is_available():
         pytest.skip("torch was built without MKL")
     monkeypatch.setattr(processor, "is_intels", lambda: True)
-    monkeypatch.setattr(amx_products, "is_usable", lambda: True)
-    monkeypatch.setattr(amx_rows, "takes", lambda weight, x: False)  # what has been computed so needs such tiles
+    monkeypatch.setattr(tile_products, "is_usable", lambda: True)
+    monkeypatch.setattr(tile_rows, "takes", lambda weight, x: False)  # what has been computed so needs such tiles
 
 
 def same_sized(channels: int = 64) -> nn.Module:
@@ -302,7 +302,7 @@ def test_a_block_on_its_input_is_torchs_where_that_is_faster(monkeypatch: pytest
         monkeypatch.setattr(processor, "is_intels", lambda: False)
     elif why == "no tiles":
         x = x.detach().bfloat16().requires_grad_()
-        monkeypatch.setattr(amx_products, "is_usable", lambda: False)
+        monkeypatch.setattr(tile_products, "is_usable", lambda: False)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=why in ("autocast", "no tiles")):
         out, shortcut = begun(x, convolution, None)
     assert shortcut is x

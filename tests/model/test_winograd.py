@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from barlowctl.kernels import thread_team
-from barlowctl.model import amx_products, winograd
+from barlowctl.model import tile_products, winograd
 from barlowctl.model.fused_norm import choose_norms
 from barlowctl.model.one_pass import OnePass
 from barlowctl.model.product_convolution import ProductConvolution, choose_convolutions, prepare_convolutions
@@ -57,7 +57,7 @@ Of maps in bf16 before they are rounded.
 def without_amx(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this processor is."""
     monkeypatch.setattr(winograd, "is_x86_without_amx", lambda: True)
-    monkeypatch.setattr(amx_products, "is_usable", lambda: False)
+    monkeypatch.setattr(tile_products, "is_usable", lambda: False)
 
 
 def by_channels(x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Products of rows of bfloat16 by a processor's tiles (Intel's AMX): 1 x 1 convolutions, and layers of a projector.
+"""Products of rows of bfloat16 by a processor's tiles or vectors (`tile_sums`): 1 x 1 convolutions, projectors' layers.
 
 oneDNN takes longer to begin a small product than to multiply, and turns what a gradient of a weight is summed over in
-another pass over memory. What was measured is in docs/experiments.md; the kernels are in `amx_row_kernels`.
+another pass over memory. What was measured is in docs/experiments.md; the kernels are in `tile_row_kernels`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from barlowctl.kernels import thread_team
-from barlowctl.model import amx_products
-from barlowctl.model.amx_products import STEP
+from barlowctl.model import tile_products
 from barlowctl.model.matrix_products import matrix_of, rows_of
 from barlowctl.model.own_gradients import is_made_here
 from barlowctl.model.pixel_products import map_of
+from barlowctl.model.tile_products import STEP
 
 FEW_PRODUCTS, FEW_WEIGHTS = 2 * 10**8, 2**19
 """Up to so many of both, results and gradients of what is multiplied are computed here; else they are oneDNN's."""
@@ -36,7 +36,7 @@ FACTORS, STRIP = 2**20, 2**19
 def takes(weight: Tensor, x: Tensor) -> bool:
     """Whether products of a float32 weight with rows of x can be computed so here."""
     plain = type(weight.detach()) is Tensor and weight.dtype == torch.float32 and type(x) is Tensor and len(x) > 0
-    return plain and thread_team.serves() and amx_products.is_usable()
+    return plain and thread_team.serves() and tile_products.is_usable()
 
 
 def are_few(rows: int, weight: Tensor) -> bool:
@@ -60,14 +60,14 @@ def convolve(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[
 
     Returns: `(n, d, h', w')` in channels_last, bf16. The gradient of the weight is float32.
     """
-    assert amx_products.is_usable()
+    assert tile_products.is_usable()
     out: Tensor = _Convolution.apply(x, weight, stride, padding)
     return out
 
 
 def multiply(x: Tensor, weight: Tensor) -> Tensor:
     """x, bf16 `(n, c)`, times weight `(d, c)`: `(n, d)`. As `convolve` else."""
-    assert amx_products.is_usable()
+    assert tile_products.is_usable()
     maps = (part.view(*part.shape, 1, 1) for part in (x.contiguous(), weight))
     out: Tensor = _Rows.apply(*maps, (1, 1), (0, 0))
     return out.view(out.shape[:2])
@@ -79,7 +79,7 @@ def beside(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         x, weight: as of `convolve`; c is a multiple of 32, and products are few.
     """
-    assert amx_products.is_usable()
+    assert tile_products.is_usable()
     shortcut, out = _BranchInRows.apply(x, weight, (1, 1), False)
     return out, shortcut
 
@@ -90,7 +90,7 @@ def branches(x: Tensor, weight: Tensor, stride: tuple[int, int]) -> tuple[Tensor
     Args:
         x, weight: as of `beside`. The gradient of the first result is one that nobody else has.
     """
-    assert amx_products.is_usable()
+    assert tile_products.is_usable()
     out: tuple[Tensor, Tensor] = _BranchInRows.apply(x, weight, stride, True)
     return out
 
@@ -100,19 +100,20 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
-        ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding = stride, padding
         size = map_of(x.shape[2:], weight.shape[2:], stride, padding)
         ctx.pointwise = weight[0, 0].numel() == 1 and stride == (1, 1)
         ctx.few = ctx.pointwise and are_few(len(x) * size[0] * size[1], weight)
+        weight = weight if ctx.few else weight.to(x.dtype)
+        ctx.save_for_backward(x, weight)
         if not ctx.pointwise:
             with torch.autocast("cpu", enabled=False):
-                return nn.functional.conv2d(x, weight.to(x.dtype), None, stride, padding)
+                return nn.functional.conv2d(x, weight, None, stride, padding)
         y = torch.empty((len(x), len(weight), *size), dtype=x.dtype, memory_format=torch.channels_last)
         if ctx.few:
             _multiply(x, weight, y)
         else:
-            torch.mm(rows_of(x), matrix_of(weight).to(x.dtype).t(), out=rows_of(y))
+            torch.mm(rows_of(x), matrix_of(weight).t(), out=rows_of(y))
         return y
 
     @staticmethod
@@ -127,10 +128,10 @@ class _Convolution(torch.autograd.Function):
                 if ctx.few:
                     _multiply(grad, weight, of_x, turned=True)
                 else:
-                    torch.mm(rows_of(grad), matrix_of(weight).to(x.dtype), out=rows_of(of_x))
+                    torch.mm(rows_of(grad), matrix_of(weight), out=rows_of(of_x))
             else:
                 of_x = torch.ops.aten.convolution_backward(
-                    grad, x, weight.to(x.dtype), None, ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1,
+                    grad, x, weight, None, ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1,
                     (True, False, False),
                 )[0]  # fmt: skip
         if ctx.needs_input_grad[1]:
@@ -176,8 +177,8 @@ def gradient_of_weight(
     x: Tensor, grad: Tensor, shape: tuple[int, ...], stride: tuple[int, int], padding: tuple[int, int]
 ) -> Tensor:
     """That of a weight of `shape` `(d, c, k, l)`, float32 in channels_last, by the gradient of a result."""
-    from barlowctl.model import amx_row_kernels as kernels
-    from barlowctl.model import amx_row_packing as fields
+    from barlowctl.model import tile_row_kernels as kernels
+    from barlowctl.model import tile_row_packing as fields
 
     d, c, *kernel = shape
     task = plan_of(tuple(x.shape), (d, *kernel), tuple(grad.shape[2:]), stride, padding).copy()
@@ -190,8 +191,12 @@ def gradient_of_weight(
     sums = torch.empty(pieces, out, padded)
     task[fields.X], task[fields.GRADIENT], task[fields.Y] = x.data_ptr(), grad.data_ptr(), sums.data_ptr()
     task[fields.PIECE], task[fields.CHUNK], task[fields.ACROSS] = piece, chunk, across
+    if task[fields.LIES] == fields.AS_TAKEN and padded > int(task[fields.SUMMED]):
+        task[fields.LIES] = fields.IN_ROWS
     task[fields.STRIP] = max(1, STRIP // (2 * STEP * chunk))
-    room = 2 * (STEP * STEP + STEP * out + int(task[fields.AHEAD]) * padded + chunk * (padded + out))
+    room = 2 * (STEP * STEP + STEP * out + int(task[fields.AHEAD]) * padded + chunk * (padded + out)) + 128
+    if chunk < piece and not tile_products.has_tiles():
+        room += 4 * padded * out
     _call(kernels.correlate_pieces, task, room)
     whole = sums[0] if pieces == 1 else sums.sum(0)
     return whole[:d, : int(task[fields.SUMMED])].contiguous().view(d, *kernel, c).permute(0, 3, 1, 2)
@@ -207,8 +212,8 @@ def _multiply(
     added: tuple[int, ...] = (),
 ) -> None:
     """y = the 1 x 1 convolution of x; turned: with the transposed weight. added: see `plan_of`."""
-    from barlowctl.model import amx_row_kernels as kernels
-    from barlowctl.model import amx_row_packing as fields
+    from barlowctl.model import tile_row_kernels as kernels
+    from barlowctl.model import tile_row_packing as fields
 
     out = weight.shape[1 if turned else 0]
     size = tuple(x.shape[2:]) if added else tuple(y.shape[2:])
@@ -237,7 +242,7 @@ def plan_of(
         shape: of a map `(n, c, h, w)`. weight: results, and the kernel. size: of the result.
         added: height and width of maps to which results are added, and the steps between the pixels that they are of.
     """
-    from barlowctl.model.amx_row_packing import task_of
+    from barlowctl.model.tile_row_packing import task_of
 
     (n, c, height, width), (out, *kernel) = shape, weight
     summed = c * kernel[0] * kernel[1]
@@ -263,16 +268,25 @@ def plan_of(
         padded=padded,
         out_padded=wide,
         gradient_lies=int(wide == out),
-        lies=int(kernel == [1, 1] and stride == (1, 1)),
+        lies=_lies(kernel, stride, summed),
         **{"adds": int(bool(added)), **dict(zip(names, added, strict=False))},
-        configuration=amx_products.configuration().ctypes.data,
+        configuration=tile_products.configuration().ctypes.data,
     )
+
+
+def _lies(kernel: list[int], stride: tuple[int, int], summed: int) -> int:
+    from barlowctl.model.tile_row_packing import AS_TAKEN, IN_ROWS, SCATTERED
+    from barlowctl.model.vector_tiles import PART
+
+    if kernel != [1, 1] or stride != (1, 1):
+        return SCATTERED
+    return IN_ROWS if summed % (STEP if tile_products.has_tiles() else PART) else AS_TAKEN
 
 
 def _call(function: Any, task: np.ndarray, room: int) -> None:
     """Have all pieces done by torch's threads, each of which has room for so many bytes."""
     from barlowctl.kernels.thread_tiles import call
-    from barlowctl.model import amx_row_packing as fields
+    from barlowctl.model import tile_row_packing as fields
 
     rooms = torch.empty(thread_team.count(), -(-room // 64) * 64, dtype=torch.uint8)
     task[fields.ROOM], task[fields.ROOM_SIZE] = rooms.data_ptr(), rooms.shape[1]

@@ -1,4 +1,4 @@
-"""Convolutions by a processor's tiles (AMX): that they are the convolution, how exact, and where they are taken.
+"""Convolutions by tiles or vectors of bf16: that they are the convolution, how exact, and where they are taken.
 
 What multiplies needs such a processor; what is packed for it, and which pixels meet, is tested on all.
 """
@@ -18,14 +18,14 @@ from numba import njit
 from torch import Tensor, nn
 
 from barlowctl.kernels import thread_team
-from barlowctl.model import amx_packing, amx_products, amx_rows, convolution_ways
-from barlowctl.model.convolution_ways import Passes, Way, passes_by_amx, way_in_bf16
+from barlowctl.model import convolution_ways, tile_packing, tile_products, tile_rows
+from barlowctl.model.convolution_ways import Passes, Way, passes_by_tiles, way_in_bf16
 from barlowctl.model.fused_norm import choose_norms
 from barlowctl.model.product_convolution import ProductConvolution, choose_convolutions, prepare_convolutions
 from tests.model.convolution_shapes import Shape, drawn
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
-needs_amx = pytest.mark.skipif(not amx_products.is_usable(), reason="this processor has no tiles (AMX)")
+needs_bf16 = pytest.mark.skipif(not tile_products.is_usable(), reason="the processor multiplies nothing in bfloat16")
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ SHAPES = [
 
 def results(shape: Shape, x: Tensor, weight: Tensor, grad: Tensor, **passes: Any) -> list[Tensor]:
     x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
-    out = amx_products.convolve(x, weight, shape.stride, shape.padding, **passes)
+    out = tile_products.convolve(x, weight, shape.stride, shape.padding, **passes)
     return [out.detach(), *torch.autograd.grad(out, (x, weight), grad)]
 
 
@@ -76,7 +76,7 @@ def by_definition(shape: Shape, x: Tensor, weight: Tensor, grad: Tensor) -> list
     return [out, of_x, of_weight]
 
 
-@needs_amx
+@needs_bf16
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_it_is_the_convolution(shape: Shape) -> None:
     """Sums are float32's, and what is written in bfloat16 is rounded once; the gradient of the weight is not."""
@@ -93,7 +93,7 @@ def test_it_is_the_convolution(shape: Shape) -> None:
     assert (ours[2].double() - exact[2]).norm() <= 1e-6 * exact[2].norm()
 
 
-@needs_amx
+@needs_bf16
 @pytest.mark.parametrize("shape", [SHAPES[2], SHAPES[3], Shape(200, 32, 128, (4, 4))], ids=str)
 def test_it_is_the_same_to_the_bit_however_it_is_divided(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
     """Among threads, and by what fits into the processor's cache; and wherever the map begins in memory."""
@@ -104,14 +104,14 @@ def test_it_is_the_same_to_the_bit_however_it_is_divided(shape: Shape, monkeypat
             torch.set_num_threads(threads)
             assert all(map(torch.equal, results(shape, *case), expected))
     torch.set_num_threads(1)
-    monkeypatch.setattr(amx_products, "IN_CACHE", 1)
+    monkeypatch.setattr(tile_products, "IN_CACHE", 1)
     assert all(map(torch.equal, results(shape, *case), expected))
     x = torch.cat([torch.ones_like(case[0][:3]), case[0]])[3:]
     assert x.storage_offset() > 0
     assert all(map(torch.equal, results(shape, x, *case[1:]), expected))
 
 
-@needs_amx
+@needs_bf16
 def test_each_pass_is_onednns_where_it_is_to_be() -> None:
     shape = Shape(64, 64, 32, (5, 5), stride=(2, 2))
     case = drawn(shape)
@@ -127,7 +127,7 @@ def test_each_pass_is_onednns_where_it_is_to_be() -> None:
             torch.testing.assert_close(mixed[number], expected, atol=0, rtol=0)
 
 
-@needs_amx
+@needs_bf16
 def test_what_is_no_number_goes_where_it_is_seen_and_nowhere_else() -> None:
     shape = Shape(40, 32, 32, (4, 4))
     x, weight, grad = drawn(shape)
@@ -143,41 +143,41 @@ def test_what_is_no_number_goes_where_it_is_seen_and_nowhere_else() -> None:
     assert torch.equal((~of_weight.isfinite()).any(0).any(-1).any(-1).nonzero().flatten(), torch.tensor([3, 7]))
 
 
-@needs_amx
+@needs_bf16
 def test_a_gradient_that_nobody_needs_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = SHAPES[1]
     x, weight, grad = drawn(shape)
-    monkeypatch.setattr(amx_products, "_gradient_of_weight", None)
+    monkeypatch.setattr(tile_products, "_gradient_of_weight", None)
     x.requires_grad_()
-    amx_products.convolve(x, weight, shape.stride, shape.padding).backward(grad)
+    tile_products.convolve(x, weight, shape.stride, shape.padding).backward(grad)
     assert torch.equal(x.grad, results_of_x(shape, x, weight, grad))  # type: ignore[arg-type]
     monkeypatch.undo()
     weight.requires_grad_()
-    calls, convolve = list[bool](), amx_products._convolve
+    calls, convolve = list[bool](), tile_products._convolve
     monkeypatch.setattr(
-        amx_products, "_convolve", lambda *of, turned: (calls.append(turned), convolve(*of, turned=turned))[1]
+        tile_products, "_convolve", lambda *of, turned: (calls.append(turned), convolve(*of, turned=turned))[1]
     )
-    amx_products.convolve(x.detach(), weight, shape.stride, shape.padding).backward(grad)
+    tile_products.convolve(x.detach(), weight, shape.stride, shape.padding).backward(grad)
     assert calls == [False]
 
 
 def results_of_x(shape: Shape, x: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
     size = tuple(grad.shape[2:])
-    pairs = amx_products.pairs_of(shape.size, shape.kernel, size, shape.stride, shape.padding)
-    return amx_products._convolve(grad, weight.to(BF16), shape.size, pairs.of_map, turned=True)
+    pairs = tile_products.pairs_of(shape.size, shape.kernel, size, shape.stride, shape.padding)
+    return tile_products._convolve(grad, weight.to(BF16), shape.size, pairs.of_map, turned=True)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_pairs_are_those_of_the_definition(shape: Shape) -> None:
     (height, width), (rows, columns) = shape.size, shape.kernel
-    size = amx_products.map_of(shape.size, shape.kernel, shape.stride, shape.padding)
+    size = tile_products.map_of(shape.size, shape.kernel, shape.stride, shape.padding)
     expected = set[tuple[int, int, int]]()
     for i, j, row, column in itertools.product(*map(range, (*size, rows, columns))):
         y = i * shape.stride[0] + row - shape.padding[0]
         x = j * shape.stride[1] + column - shape.padding[1]
         if 0 <= y < height and 0 <= x < width:
             expected.add((i * size[1] + j, y * width + x, row * columns + column))
-    pairs = amx_products.pairs_of(shape.size, shape.kernel, size, shape.stride, shape.padding)
+    pairs = tile_products.pairs_of(shape.size, shape.kernel, size, shape.stride, shape.padding)
     by_result = [(key, seen, tap) for key, (seen, tap) in listed(pairs.of_result)]
     by_map = [(result, key, tap) for key, (result, tap) in listed(pairs.of_map)]
     by_tap = [
@@ -200,20 +200,20 @@ def listed(pairs: tuple[np.ndarray, np.ndarray]) -> list[tuple[int, list[int]]]:
 
 @njit
 def _pack_seen(x, zeros, sizes, first, pixel, out, block_size):
-    amx_packing.pack_seen(x, zeros, sizes[0], sizes[1], sizes[2], first, pixel, out, block_size)
+    tile_packing.pack_seen(x, zeros, sizes[0], sizes[1], sizes[2], first, pixel, out, block_size)
 
 
 @njit
 def _pack_gradients(x, zeros, sizes, first, pixel, out, block_size, room):
-    amx_packing.pack_gradients(x, zeros, sizes[0], sizes[1], sizes[2], first, pixel, out, block_size, room)
+    tile_packing.pack_gradients(x, zeros, sizes[0], sizes[1], sizes[2], first, pixel, out, block_size, room)
 
 
 @njit
 def _pack_weights(weights, taps, channels, out_channels, block, out, turned):
     if turned:
-        amx_packing.pack_turned_weights(weights, taps, channels, out_channels, block, out)
+        tile_packing.pack_turned_weights(weights, taps, channels, out_channels, block, out)
     else:
-        amx_packing.pack_weights(weights, taps, channels, out_channels, block, out)
+        tile_packing.pack_weights(weights, taps, channels, out_channels, block, out)
 
 
 def test_images_are_packed_as_factors() -> None:
@@ -249,31 +249,37 @@ def test_weights_are_packed_as_factors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("features", "allowed", "usable"),
+    ("features", "allowed", "usable", "tiles"),
     [
-        ("+amx-tile,+amx-bf16,+avx512f", True, True),
-        ("+amx-tile,+amx-bf16,+avx512f", False, False),  # by the system
-        ("+amx-tile,-amx-bf16,+avx512f", True, False),
-        ("+amx-bf16,+avx512f", True, False),
-        ("+amx-tile,+amx-bf16", True, False),
-        ("", True, False),  # compiled for every x86
+        ("+amx-tile,+amx-bf16,+avx512f,+avx512bf16", True, True, True),
+        ("+amx-tile,+amx-bf16,+avx512f,+avx512bf16", False, False, False),  # by the system
+        ("+amx-tile,+amx-bf16,+avx512f,+avx512bf16", None, False, False),  # torch cannot say it
+        ("+amx-tile,-amx-bf16,+avx512f,+avx512bf16", None, True, False),  # by vectors, without a question
+        ("+amx-tile,+avx512bf16", True, False, False),
+        ("+avx512f", True, False, False),
+        ("", True, False, False),  # compiled for every x86
     ],
 )
-def test_it_is_usable_where_kernels_are_compiled_for_tiles_and_the_system_lets_them(
-    features: str, allowed: bool, usable: bool, monkeypatch: pytest.MonkeyPatch
+def test_it_is_usable_where_kernels_are_compiled_for_it_and_the_system_lets_them(
+    features: str, allowed: bool | None, usable: bool, tiles: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import numba
 
     monkeypatch.setattr(numba.config, "CPU_FEATURES", features)
-    monkeypatch.setattr(torch._C._cpu, "_init_amx", lambda: allowed)
-    amx_products.is_usable.cache_clear()
-    try:
-        assert amx_products.is_usable() == usable
+    if allowed is None:
         monkeypatch.delattr(torch._C._cpu, "_init_amx")  # a private function of torch's
-        amx_products.is_usable.cache_clear()
-        assert not amx_products.is_usable()
+    else:
+        monkeypatch.setattr(torch._C._cpu, "_init_amx", lambda: allowed)
+    forget()
+    try:
+        assert (tile_products.is_usable(), tile_products.has_tiles()) == (usable, tiles)
     finally:
-        amx_products.is_usable.cache_clear()
+        forget()
+
+
+def forget() -> None:
+    tile_products.is_usable.cache_clear()
+    tile_products.has_tiles.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -293,17 +299,40 @@ def test_it_is_usable_where_kernels_are_compiled_for_tiles_and_the_system_lets_t
         (True, 4, 64, (True, True, True)),
     ],
 )
-def test_passes_that_were_measured_to_be_faster(
-    strided: bool, side: int, channels: int, passes: tuple[bool, bool, bool]
+def test_passes_that_were_measured_to_be_faster_by_tiles(
+    strided: bool, side: int, channels: int, passes: tuple[bool, bool, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert passes_by_amx(strided, side, channels) == Passes(*passes)
+    monkeypatch.setattr(tile_products, "has_tiles", lambda: True)
+    assert passes_by_tiles(strided, side, channels) == Passes(*passes)
+
+
+@pytest.mark.parametrize(
+    ("strided", "side", "channels", "passes"),
+    [
+        (False, 3, 32, (True, True, True)),
+        (False, 4, 512, (False, False, False)),  # as Winograd did
+        (True, 3, 32, (True, True, True)),
+        (True, 4, 255, (False, True, True)),
+        (True, 4, 256, (True, True, True)),
+        (True, 5, 512, (False, True, True)),
+        (True, 8, 32, (False, True, True)),
+        (True, 9, 512, (False, False, True)),
+        (True, 12, 32, (False, False, True)),
+        (True, 13, 512, (False, False, False)),
+    ],
+)
+def test_passes_that_were_measured_to_be_faster_by_vectors(
+    strided: bool, side: int, channels: int, passes: tuple[bool, bool, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tile_products, "has_tiles", lambda: False)
+    assert passes_by_tiles(strided, side, channels) == Passes(*passes)
 
 
 @pytest.mark.parametrize(("tiles", "side"), [(True, 40), (False, 8)])
-def test_products_of_1_x_1_convolutions_are_of_every_map_where_there_are_tiles(
+def test_products_of_1_x_1_convolutions_are_of_every_map_where_it_is_usable(
     tiles: bool, side: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(amx_products, "is_usable", lambda: tiles)
+    monkeypatch.setattr(tile_products, "is_usable", lambda: tiles)
     assert way_in_bf16((1, 1), False, side, 64, 64) == Way.PRODUCT
     assert way_in_bf16((1, 1), False, side + 1, 64, 64) == (Way.PRODUCT if tiles else Way.TORCHS)
     assert way_in_bf16((1, 1), False, 9, 64, 63) == Way.TORCHS
@@ -316,7 +345,7 @@ def test_products_of_1_x_1_convolutions_are_of_every_map_where_there_are_tiles(
     [(0, False), (23, False), (24, True), (32, True), (33, False), (47, False), (48, True), (97, True)],
 )
 def test_a_batch_that_fills_tiles(images: int, fills: bool) -> None:
-    assert amx_products.fills_tiles(torch.zeros(images, 1)) == fills
+    assert tile_products.fills_tiles(torch.zeros(images, 1)) == fills
 
 
 @pytest.fixture
@@ -328,9 +357,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         made.append(passes)
         return nn.functional.conv2d(x, weight.to(x.dtype), None, stride, padding)
 
-    monkeypatch.setattr(amx_products, "is_usable", lambda: True)
-    monkeypatch.setattr(amx_products, "convolve", convolve)
-    monkeypatch.setattr(amx_rows, "takes", lambda weight, x: False)
+    monkeypatch.setattr(tile_products, "is_usable", lambda: True)
+    monkeypatch.setattr(tile_products, "has_tiles", lambda: True)
+    monkeypatch.setattr(tile_products, "convolve", convolve)
+    monkeypatch.setattr(tile_rows, "takes", lambda weight, x: False)
     return made
 
 
@@ -360,7 +390,7 @@ def test_where_a_network_takes_it(changed: str, calls: list[Any], monkeypatch: p
 
 def test_kernels_are_compiled_before_where_they_are_used(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     prepared: list[int] = []
-    monkeypatch.setattr(amx_products, "prepare", lambda: prepared.append(1))
+    monkeypatch.setattr(tile_products, "prepare", lambda: prepared.append(1))
     network = nn.Sequential(nn.Conv2d(1, 64, 3, 2, 1, bias=False), nn.Conv2d(64, 64, 3, 1, 1, bias=False))
     choose_convolutions(network, CPU)
     for side, precision, times in ((8, "bf16", 1), (68, "bf16", 0), (8, "fp32", 0)):
@@ -370,22 +400,22 @@ def test_kernels_are_compiled_before_where_they_are_used(calls: list[Any], monke
     assert calls == []
 
 
-@needs_amx
+@needs_bf16
 @pytest.mark.parametrize("name", ["resnet18", "resnet26"])
 def test_a_network_is_as_exact_as_with_onednns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     network = timm.create_model(name, num_classes=0, zero_init_last=False).to(memory_format=torch.channels_last)
     x = torch.randn(32, 3, 64, 64).contiguous(memory_format=torch.channels_last)
     exact = gradients(copy.deepcopy(network).double(), x.double(), None)
-    made, passes, convolve = {}, list[Any](), amx_products.convolve
-    monkeypatch.setattr(amx_products, "convolve", lambda *of: (passes.append(of[4]), convolve(*of))[1])
+    made, passes, convolve = {}, list[Any](), tile_products.convolve
+    monkeypatch.setattr(tile_products, "convolve", lambda *of: (passes.append(of[4]), convolve(*of))[1])
     for tiles in (False, True):
         ours = copy.deepcopy(network)
         choose_convolutions(ours, CPU)
         choose_norms(ours, CPU)
         with monkeypatch.context() as patch:
             if not tiles:
-                patch.setattr(amx_products, "is_usable", lambda: False)
+                patch.setattr(tile_products, "is_usable", lambda: False)
             made[tiles] = gradients(ours, x, BF16)
         assert bool(passes) == tiles
     errors = {

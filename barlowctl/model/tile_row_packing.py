@@ -1,4 +1,4 @@
-"""Rows of bfloat16 as a processor's tiles read them (see `amx_code`): what pixels of a result see, and weights.
+"""Rows of bfloat16 as a processor's tiles read them (see `tile_sums`): what pixels of a result see, and weights.
 
 All is an address. Rows are taken 32 at a time; those that are missing from the last ones are zeros.
 """
@@ -11,9 +11,10 @@ from numba import carray
 from barlowctl.kernel_cache import njit
 from barlowctl.kernels.compiling import KERNEL
 from barlowctl.kernels.thread_tiles import floats
-from barlowctl.model.amx_code import LINE, ROWS, SIDE, pair_rows, round_row, turn
-from barlowctl.model.amx_packing import FACTOR, pack_turned_weights, pack_weights
-from barlowctl.model.amx_row_code import copy
+from barlowctl.model.tile_code import LINE, ROWS, SIDE, pair_rows, round_row, turn
+from barlowctl.model.tile_packing import FACTOR, pack_turned_weights, pack_weights
+from barlowctl.model.tile_row_code import copy
+from barlowctl.model.tile_sums import HAS_TILES
 
 FIELDS = 38  # of a task
 (
@@ -24,11 +25,15 @@ FIELDS = 38  # of a task
 """A task, int64: the next piece, and the next thread's place in the rooms; then addresses, and numbers.
 
 COUNT: rows, of the (HIGH, WIDE) pixels of results, in images of (HEIGHT, WIDTH, CHANNELS). SUMMED: what a pixel sees,
-and PADDED, OUT_PADDED that and OUT as multiples of 32. LIES: rows are what lies in memory, if SUMMED is PADDED at once.
+and PADDED, OUT_PADDED that and OUT as multiples of 32. LIES: see below.
 PIECE: rows of a piece. ACROSS: parts of its results, of a gradient. AHEAD: rows that are laid out before they are
 taken. CHUNK: rows of a gradient whose factors are made at a time; STRIP: blocks of 32 columns that are taken at a time.
 ADDS: results are added to the pixels, STEP_DOWN and STEP_RIGHT apart, of maps of (MAP_HEIGHT, MAP_WIDTH, OUT).
 """
+
+
+SCATTERED, IN_ROWS, AS_TAKEN = range(3)
+"""How LIES what pixels see: in several places; in rows, which are laid out; in rows that are taken as they lie."""
 
 
 def task_of(**fields: int) -> np.ndarray:
@@ -95,9 +100,9 @@ def lay_seen(task, first, count, out):
 @njit(**KERNEL)
 def seen_at(task, first, count, out):
     """Lay out what 32 rows of pixels see, where it does not lie so in x."""
-    if task[LIES] == 0:
+    if task[LIES] == SCATTERED:
         lay_seen(task, first, count, out)
-    elif task[PADDED] > task[SUMMED] or count < SIDE:
+    elif task[LIES] == IN_ROWS or count < SIDE:
         lay_rows(task[X], first, count, task[SUMMED], task[PADDED], out)
 
 
@@ -150,9 +155,15 @@ def lay_ahead(task, begin, stop, end, seen):
 @njit(**KERNEL)
 def left_of(task, first, begin, end, seen):
     """Where 32 rows lie after `lay_ahead`."""
-    if task[LIES] == 1 and task[PADDED] == task[SUMMED] and end - first >= SIDE:
-        return task[X] + first * task[PADDED] * 2
+    if task[LIES] == AS_TAKEN and end - first >= SIDE:
+        return task[X] + first * task[SUMMED] * 2
     return seen + (first - begin) * task[PADDED] * 2
+
+
+@njit(**KERNEL)
+def row_of(task, first, end):
+    """Bytes from one of these rows to the next."""
+    return 2 * (task[SUMMED] if task[LIES] == AS_TAKEN and end - first >= SIDE else task[PADDED])
 
 
 @njit(**KERNEL)
@@ -176,6 +187,15 @@ def turn_all(source, row, blocks, out, block_size, room):
 
 
 @njit(**KERNEL)
+def pair_lefts(source, row, blocks, out, block_size, room):
+    """The same where there are no tiles: they lie as those on the right do."""
+    pair_all(source, row, blocks, out, block_size)
+
+
+pack_lefts = turn_all if HAS_TILES else pair_lefts
+
+
+@njit(**KERNEL)
 def pack_rows(task, start, end, blocks, seen, rights, lefts, room):
     """Factors of rows from `start` on, and of some blocks of their gradients. room: for 16 lines, and 32 rows of these.
 
@@ -195,4 +215,4 @@ def pack_rows(task, start, end, blocks, seen, rights, lefts, room):
                 source = room + FACTOR
                 lay_rows(task[GRADIENT], first, min(SIDE, end - first), task[OUT], out, source)
             source += first_block * LINE
-            turn_all(source, out * 2, last_block - first_block, lefts + number * FACTOR, factors * FACTOR, room)
+            pack_lefts(source, out * 2, last_block - first_block, lefts + number * FACTOR, factors * FACTOR, room)

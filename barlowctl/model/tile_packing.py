@@ -1,4 +1,4 @@
-"""Maps and weights of bfloat16 as a processor's tiles read them (see `amx_code`): 32 images of a pixel at a time.
+"""Maps and weights of bfloat16 as a processor's tiles read them (see `tile_sums`): 32 images of a pixel at a time.
 
 Maps are (images, pixels, channels) in memory. Images that are missing from the last 32 are zeros. All is an address;
 channels are multiples of 32.
@@ -11,7 +11,7 @@ from numba import carray
 from barlowctl.kernel_cache import njit
 from barlowctl.kernels.compiling import KERNEL
 from barlowctl.kernels.thread_tiles import words
-from barlowctl.model.amx_code import LINE, ROWS, SIDE, pair_rows, turn
+from barlowctl.model.tile_code import LINE, ROWS, SIDE, pair_rows, turn
 
 FACTOR = SIDE * LINE
 """Bytes of a factor of `add_products`."""

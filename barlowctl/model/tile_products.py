@@ -1,8 +1,8 @@
-"""Convolutions of small maps of bfloat16 by a processor's tiles (Intel's AMX), pixel by pixel; see `amx_kernels`.
+"""Convolutions of small maps of bfloat16 by a processor's tiles or vectors, pixel by pixel; see `tile_kernels`.
 
-oneDNN's are near the machine's peak where maps are large. They take 16 pixels of a row as a tile's rows, of which a map
-of 4 x 4 has four, and for the gradient of a weight less of a tile. Here a tile's rows are images. What was measured is
-in docs/experiments.md.
+oneDNN's are near the machine's peak where maps are large. They take pixels of a row of the map as a product's rows, of
+which a map of 4 x 4 has four, and the gradient of a weight is further from it. Here a product's rows are images. What
+was measured is in docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -39,11 +39,20 @@ class _Pairs(NamedTuple):
 
 @cache
 def is_usable() -> bool:
-    """Whether the processor has such tiles, kernels are compiled for it, and the system lets this process use them."""
-    from barlowctl.model.vector_code import features  # llvmlite takes a while, which evaluation does not need
+    """Whether the processor multiplies in bfloat16 by tiles that the system lets this process use, or by vectors."""
+    from barlowctl.model import vector_code  # llvmlite takes a while, which evaluation does not need
 
-    compiled = all(features().get(name) for name in ("amx-tile", "amx-bf16", "avx512f"))
-    return compiled and is_permitted() and hasattr(getattr(torch._C, "_cpu", None), "_init_amx")
+    if vector_code.has_amx():
+        return is_permitted() and hasattr(getattr(torch._C, "_cpu", None), "_init_amx")
+    return vector_code.has_bf16_vectors()
+
+
+@cache
+def has_tiles() -> bool:
+    """Whether it is by tiles: they multiply many times as fast as anything else."""
+    from barlowctl.model import vector_code
+
+    return is_usable() and vector_code.has_amx()
 
 
 def is_permitted() -> bool:
@@ -89,11 +98,11 @@ def convolve(
     Returns: `(n, d, h', w')` in channels_last, bf16. The gradient of the weight is float32.
     """
     assert is_usable()  # which asks the system; without, the processor refuses the instruction, and the process ends
-    out: Tensor = _AmxProducts.apply(x, weight, stride, padding, passes)
+    out: Tensor = _TileProducts.apply(x, weight, stride, padding, passes)
     return out
 
 
-class _AmxProducts(torch.autograd.Function):
+class _TileProducts(torch.autograd.Function):
     """See `convolve`."""
 
     @staticmethod
@@ -139,9 +148,9 @@ def _convolve(
     x: Tensor, weight: Tensor, size: tuple[int, ...], pairs: tuple[np.ndarray, np.ndarray], *, turned: bool
 ) -> Tensor:
     """y of x. turned: x is the gradient of a result, y that of a map."""
-    from barlowctl.model import amx_kernels as kernels  # numba takes a second, which evaluation does not need
-    from barlowctl.model.amx_code import LINE
-    from barlowctl.model.amx_packing import FACTOR
+    from barlowctl.model import tile_kernels as kernels  # numba takes a second, which evaluation does not need
+    from barlowctl.model.tile_code import LINE
+    from barlowctl.model.tile_packing import FACTOR
 
     n, channels = x.shape[:2]
     out = weight.shape[1 if turned else 0]
@@ -166,8 +175,8 @@ def _convolve(
 
 
 def _gradient_of_weight(grad: Tensor, x: Tensor, weight: Tensor, runs: tuple[np.ndarray, np.ndarray]) -> Tensor:
-    from barlowctl.model import amx_kernels as kernels
-    from barlowctl.model.amx_packing import FACTOR
+    from barlowctl.model import tile_kernels as kernels
+    from barlowctl.model.tile_packing import FACTOR
 
     (n, c), d, kernel = x.shape[:2], grad.shape[1], weight.shape[2:]
     pixels, results, parts = x[0, 0].numel(), grad[0, 0].numel(), -(-n // STEP)
@@ -241,7 +250,7 @@ def _call(
 ) -> None:
     """Have all pieces of some work done by torch's threads, each of which has room for so many bytes."""
     from barlowctl.kernels.thread_tiles import call
-    from barlowctl.model.amx_kernels import task_of
+    from barlowctl.model.tile_kernels import task_of
 
     rooms = torch.empty(thread_team.count(), -(-room // 64) * 64, dtype=torch.uint8)
     tiles = configuration()
@@ -254,7 +263,7 @@ def _call(
 
 @cache
 def configuration() -> np.ndarray:
-    """What the tiles are like, for `amx_code.configure`."""
-    from barlowctl.model import amx_code
+    """What the tiles are like, for `tile_sums.configure`."""
+    from barlowctl.model import amx_tiles
 
-    return amx_code.configuration()
+    return amx_tiles.configuration()

@@ -1,4 +1,4 @@
-"""Products of rows by a processor's tiles (AMX): that they are the convolution, how exact, and where they are taken.
+"""Products of rows by tiles or vectors of bf16: that they are the convolution, how exact, and where they are taken.
 
 What multiplies needs such a processor; what is laid out for it is tested on all.
 """
@@ -15,7 +15,7 @@ from numba import njit
 from torch import Tensor, nn
 
 from barlowctl.kernels import thread_team
-from barlowctl.model import amx_products, amx_row_packing, amx_rows
+from barlowctl.model import tile_products, tile_row_packing, tile_rows
 from barlowctl.model.own_gradients import made_here
 from barlowctl.model.pixel_products import map_of
 from barlowctl.model.product_convolution import ProductConvolution, choose_convolutions, prepare_convolutions
@@ -23,7 +23,7 @@ from barlowctl.model.product_linear import ProductLinear, choose_linears, prepar
 from tests.model.convolution_shapes import Shape, drawn
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
-needs_amx = pytest.mark.skipif(not amx_products.is_usable(), reason="this processor has no tiles (AMX)")
+needs_bf16 = pytest.mark.skipif(not tile_products.is_usable(), reason="the processor multiplies nothing in bfloat16")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -48,7 +48,7 @@ FIRST = [
 
 def results(shape: Shape, x: Tensor, weight: Tensor, grad: Tensor) -> list[Tensor]:
     x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
-    out = amx_rows.convolve(x, weight, shape.stride, shape.padding)
+    out = tile_rows.convolve(x, weight, shape.stride, shape.padding)
     return [out.detach(), *torch.autograd.grad(out, (x, weight), grad)]
 
 
@@ -64,12 +64,12 @@ def assert_rounded_once(made: Tensor, true: Tensor, spread: float = 2e-6) -> Non
     assert bool((error <= rounding + spread * true.abs().max()).all())
 
 
-@needs_amx
+@needs_bf16
 @pytest.mark.parametrize("few", [True, False], ids=["few", "many"])
 @pytest.mark.parametrize("shape", POINTWISE, ids=str)
 def test_it_is_the_convolution(shape: Shape, few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums are float32's, and what is written in bfloat16 is rounded once; the gradient of the weight is not."""
-    monkeypatch.setattr(amx_rows, "are_few", lambda rows, weight: few)
+    monkeypatch.setattr(tile_rows, "are_few", lambda rows, weight: few)
     case = drawn(shape)
     ours, exact = results(shape, *case), in_float64(shape, *case)
     assert [part.dtype for part in ours] == [BF16, BF16, torch.float32]
@@ -81,7 +81,7 @@ def test_it_is_the_convolution(shape: Shape, few: bool, monkeypatch: pytest.Monk
     assert (ours[2].double() - exact[2]).norm() <= 1e-6 * exact[2].norm()
 
 
-@needs_amx
+@needs_bf16
 @pytest.mark.parametrize("shape", FIRST, ids=str)
 def test_the_gradient_of_a_first_layers_weight_is_that_of_the_convolution(shape: Shape) -> None:
     case = drawn(shape)
@@ -93,7 +93,7 @@ def test_the_gradient_of_a_first_layers_weight_is_that_of_the_convolution(shape:
     assert torch.equal(ours[1], torch.autograd.grad(theirs, x, case[2])[0])
 
 
-@needs_amx
+@needs_bf16
 @pytest.mark.parametrize("shape", [*POINTWISE, FIRST[0], pointwise(3, 32, 96, (31, 33))], ids=str)
 def test_it_is_the_same_to_the_bit_however_it_is_divided(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
     """Among threads, and by what is made at a time; and wherever the map begins in memory."""
@@ -106,16 +106,16 @@ def test_it_is_the_same_to_the_bit_however_it_is_divided(shape: Shape, monkeypat
     torch.set_num_threads(1)
     with monkeypatch.context() as patch:
         for name, value in (("CHUNK", (32, 32)), ("STRIP", 1), ("MOST_ROWS", 32), ("LAID", 1)):
-            patch.setattr(amx_rows, name, value)
-        amx_rows.plan_of.cache_clear()
+            patch.setattr(tile_rows, name, value)
+        tile_rows.plan_of.cache_clear()
         assert all(map(torch.equal, results(shape, *case), expected))
-    amx_rows.plan_of.cache_clear()
+    tile_rows.plan_of.cache_clear()
     x = torch.cat([case[0][:1], case[0]])[1:]
     assert x.storage_offset() > 0
     assert all(map(torch.equal, results(shape, x, *case[1:]), expected))
 
 
-@needs_amx
+@needs_bf16
 @pytest.mark.parametrize("shape", [POINTWISE[1], POINTWISE[2], POINTWISE[3], FIRST[2]], ids=str)
 def test_what_lay_in_memory_before_does_not_count(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
     case, empty = drawn(shape), torch.empty
@@ -129,21 +129,21 @@ def test_what_lay_in_memory_before_does_not_count(shape: Shape, monkeypatch: pyt
     assert all(map(torch.equal, results(shape, *case), expected))
 
 
-@needs_amx
+@needs_bf16
 def test_a_gradient_of_many_rows_is_summed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """That many threads find work; float32 sums of a piece, then of the pieces."""
     shape = pointwise(5, 32, 40, (30, 30))
     case = drawn(shape)
     exact = in_float64(shape, *case)[2]
     whole = results(shape, *case)[2]
-    monkeypatch.setattr(amx_rows, "MOST_PIECES", 1)
+    monkeypatch.setattr(tile_rows, "MOST_PIECES", 1)
     alone = results(shape, *case)[2]
     assert not torch.equal(whole, alone)
     for made in (whole, alone):
         assert (made.double() - exact).norm() <= 1e-6 * exact.norm()
 
 
-@needs_amx
+@needs_bf16
 @pytest.mark.parametrize("channels", [32, 8])
 def test_what_is_no_number_goes_where_it_is_seen_and_nowhere_else(channels: int) -> None:
     shape = pointwise(3, channels, 40, (5, 5))
@@ -159,14 +159,14 @@ def test_what_is_no_number_goes_where_it_is_seen_and_nowhere_else(channels: int)
     assert torch.equal((~of_weight.isfinite()).any(0).flatten().nonzero().flatten(), torch.tensor([3, 7]))
 
 
-@needs_amx
+@needs_bf16
 @pytest.mark.parametrize("few", [True, False], ids=["few", "many"])
 def test_rows_are_multiplied_as_a_linear_does(few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(amx_rows, "are_few", lambda rows, weight: few)
+    monkeypatch.setattr(tile_rows, "are_few", lambda rows, weight: few)
     x, weight, grad = (part[:, :, 0, 0] for part in drawn(pointwise(70, 96, 50, (1, 1))))
     x.requires_grad_()
     weight.requires_grad_()
-    out = amx_rows.multiply(x, weight)
+    out = tile_rows.multiply(x, weight)
     assert out.grad_fn is not None
     assert out.grad_fn.name() == "ViewBackward0"  # a picked element's gradient would be a map of zeros first
     out.backward(grad)
@@ -182,7 +182,7 @@ def test_rows_are_multiplied_as_a_linear_does(few: bool, monkeypatch: pytest.Mon
 # ---- the gradient of a product, added to another ----------------------------------------------------------
 
 
-@needs_amx
+@needs_bf16
 @pytest.mark.parametrize(("size", "stride"), [((7, 4), (2, 2)), ((6, 6), (3, 2)), ((5, 5), (1, 1))], ids=str)
 def test_the_gradient_of_a_branch_is_added_where_its_pixels_lie(size: tuple[int, int], stride: tuple[int, int]) -> None:
     shape = pointwise(6, 64, 40, size, stride=stride)
@@ -192,7 +192,7 @@ def test_the_gradient_of_a_branch_is_added_where_its_pixels_lie(size: tuple[int,
     exact = in_float64(shape, x, weight, grad)
     x.requires_grad_()
     weight.requires_grad_()
-    whole, out = amx_rows.branches(x, weight, stride)
+    whole, out = tile_rows.branches(x, weight, stride)
     assert torch.equal(whole, x)
     assert_rounded_once(out.detach(), exact[0])
     torch.autograd.backward([whole, out], [of_whole.clone(memory_format=torch.preserve_format), grad])
@@ -202,18 +202,18 @@ def test_the_gradient_of_a_branch_is_added_where_its_pixels_lie(size: tuple[int,
     assert (weight.grad.double() - exact[2]).norm() <= 1e-6 * exact[2].norm()
 
 
-@needs_amx
+@needs_bf16
 def test_either_gradient_of_a_branch_may_be_missing() -> None:
     shape = pointwise(4, 32, 48, (6, 6), stride=(2, 2))
     x, weight, grad = drawn(shape)
     expected = in_float64(shape, x, weight, grad)
     x.requires_grad_()
     weight.requires_grad_()
-    amx_rows.branches(x, weight, shape.stride)[1].backward(grad)
+    tile_rows.branches(x, weight, shape.stride)[1].backward(grad)
     assert x.grad is not None
     assert_rounded_once(x.grad, expected[1])
     x.grad = weight.grad = None
-    amx_rows.branches(x, weight, shape.stride)[0].sum().backward()
+    tile_rows.branches(x, weight, shape.stride)[0].sum().backward()
     assert torch.equal(x.grad, torch.ones_like(x))  # type: ignore[arg-type]
     assert weight.grad is None
 
@@ -231,7 +231,7 @@ class _Given(torch.autograd.Function):
         return ctx.given, None
 
 
-@needs_amx
+@needs_bf16
 @pytest.mark.parametrize("own", [True, False])
 def test_a_shortcuts_gradient_is_written_over_only_if_nobody_else_has_it(own: bool) -> None:
     shape = pointwise(6, 64, 16, (5, 4))
@@ -240,7 +240,7 @@ def test_a_shortcuts_gradient_is_written_over_only_if_nobody_else_has_it(own: bo
     if own:
         made_here(given)
     x.requires_grad_()
-    out, shortcut = amx_rows.beside(x, weight.requires_grad_())
+    out, shortcut = tile_rows.beside(x, weight.requires_grad_())
     torch.autograd.backward([out, _Given.apply(shortcut, given)], [grad, torch.zeros_like(x)])
     expected = in_float64(shape, x.detach(), weight.detach(), grad)[1] + 1.0
     assert x.grad is not None
@@ -253,24 +253,24 @@ def test_a_shortcuts_gradient_is_written_over_only_if_nobody_else_has_it(own: bo
 
 @njit
 def _lay(task, first, count, out):
-    amx_row_packing.clear(out, 64 * task[amx_row_packing.PADDED])
-    amx_row_packing.seen_at(task, first, count, out)
+    tile_row_packing.clear(out, 64 * task[tile_row_packing.PADDED])
+    tile_row_packing.seen_at(task, first, count, out)
 
 
 @pytest.mark.parametrize(
     "shape", [*FIRST, pointwise(3, 8, 5, (6, 7), stride=(2, 3)), pointwise(7, 12, 4, (3, 2))], ids=str
 )
 def test_what_pixels_see_is_laid_out_row_by_row(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(amx_products, "configuration", lambda: np.zeros(64, np.uint8))
+    monkeypatch.setattr(tile_products, "configuration", lambda: np.zeros(64, np.uint8))
     x = drawn(shape)[0]
     size = map_of(shape.size, shape.kernel, shape.stride, shape.padding)
-    plan = amx_rows.plan_of.__wrapped__(x.shape, (shape.out, *shape.kernel), size, shape.stride, shape.padding)
+    plan = tile_rows.plan_of.__wrapped__(x.shape, (shape.out, *shape.kernel), size, shape.stride, shape.padding)
     task = plan.copy()
-    task[amx_row_packing.X] = x.data_ptr()
+    task[tile_row_packing.X] = x.data_ptr()
     around = nn.functional.pad(x.float(), (*[shape.padding[1]] * 2, *[shape.padding[0]] * 2))
     patches = around.unfold(2, shape.kernel[0], shape.stride[0]).unfold(3, shape.kernel[1], shape.stride[1])
     rows = patches.permute(0, 2, 3, 4, 5, 1).reshape(shape.images * size[0] * size[1], -1).to(BF16)
-    padded = int(task[amx_row_packing.PADDED])
+    padded = int(task[tile_row_packing.PADDED])
     assert padded == -(-rows.shape[1] // 32) * 32
     for first in range(0, len(rows), 32):
         count = min(32, len(rows) - first)
@@ -285,7 +285,7 @@ def test_what_pixels_see_is_laid_out_row_by_row(shape: Shape, monkeypatch: pytes
 
 @njit
 def _pack(task, laid, out):
-    amx_row_packing.pack_all_weights(task, laid, out)
+    tile_row_packing.pack_all_weights(task, laid, out)
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -294,12 +294,12 @@ def test_weights_are_rounded_and_packed_as_factors(
     out: int, channels: int, turned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of 16 rows of pairs, 32 columns; all that is no weight is 0."""
-    monkeypatch.setattr(amx_products, "configuration", lambda: np.zeros(64, np.uint8))
+    monkeypatch.setattr(tile_products, "configuration", lambda: np.zeros(64, np.uint8))
     weight = torch.randn(out, channels, generator=torch.Generator().manual_seed(0))
     matrix = (weight if turned else weight.T).to(BF16)  # (summed, results)
     summed, wide = matrix.shape
-    task = amx_rows.plan_of.__wrapped__((1, summed, 1, 1), (wide, 1, 1), (1, 1), (1, 1), (0, 0), turned).copy()
-    task[amx_row_packing.WEIGHTS] = weight.data_ptr()
+    task = tile_rows.plan_of.__wrapped__((1, summed, 1, 1), (wide, 1, 1), (1, 1), (1, 1), (0, 0), turned).copy()
+    task[tile_row_packing.WEIGHTS] = weight.data_ptr()
     steps, blocks = -(-summed // 32), -(-wide // 32)
     room, made = torch.zeros(steps * blocks * 1024 + 256), torch.zeros(blocks, steps, 16, 32, 2, dtype=BF16)
     _pack(task, room.data_ptr(), made.data_ptr())
@@ -317,7 +317,7 @@ def test_weights_are_rounded_and_packed_as_factors(
     [(256, (1024, 256), True), (6103, (256, 128), True), (6104, (256, 128), False), (1, (1025, 512), False)],
 )
 def test_products_that_are_few(rows: int, weight: tuple[int, int], few: bool) -> None:
-    assert amx_rows.are_few(rows, torch.empty(weight)) == few
+    assert tile_rows.are_few(rows, torch.empty(weight)) == few
 
 
 @pytest.fixture
@@ -333,12 +333,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         made.append("multiply")
         return x @ weight.to(x.dtype).T
 
-    monkeypatch.setattr(amx_products, "is_usable", lambda: True)
-    monkeypatch.setattr(amx_products, "convolve", lambda x, weight, *of: convolve(x, weight, *of[:2]))
-    monkeypatch.setattr(amx_rows, "convolve", convolve)
-    monkeypatch.setattr(amx_rows, "multiply", multiply)
-    monkeypatch.setattr(amx_rows, "prepare", lambda: made.append("prepare"))
-    monkeypatch.setattr(amx_products, "prepare", lambda: None)
+    monkeypatch.setattr(tile_products, "is_usable", lambda: True)
+    monkeypatch.setattr(tile_products, "has_tiles", lambda: True)
+    monkeypatch.setattr(tile_products, "convolve", lambda x, weight, *of: convolve(x, weight, *of[:2]))
+    monkeypatch.setattr(tile_rows, "convolve", convolve)
+    monkeypatch.setattr(tile_rows, "multiply", multiply)
+    monkeypatch.setattr(tile_rows, "prepare", lambda: made.append("prepare"))
+    monkeypatch.setattr(tile_products, "prepare", lambda: None)
     return made
 
 
@@ -359,7 +360,7 @@ def test_where_a_convolution_takes_it(changed: str, calls: list[str], monkeypatc
         monkeypatch.setattr(thread_team, "address", lambda: None)
         torch.set_num_threads(2)
     if changed == "no tiles":
-        monkeypatch.setattr(amx_products, "is_usable", lambda: False)
+        monkeypatch.setattr(tile_products, "is_usable", lambda: False)
     with torch.autocast("cpu", dtype=BF16, enabled=changed != "fp32"):
         layer(x)
     assert calls == (["convolve"] if changed == "nothing" else [])
@@ -369,13 +370,23 @@ def test_where_a_convolution_takes_it(changed: str, calls: list[str], monkeypatc
     ("channels", "kernel", "stride", "taken"),
     [(1, 5, 2, True), (3, 7, 2, True), (4, 7, 2, False), (3, 7, 1, False), (3, 3, 2, False)],
 )
-def test_which_first_layers_take_it(channels: int, kernel: int, stride: int, taken: bool, calls: list[str]) -> None:
+@pytest.mark.parametrize("tiles", [True, False])
+def test_which_first_layers_take_it(
+    channels: int,
+    kernel: int,
+    stride: int,
+    taken: bool,
+    tiles: bool,
+    calls: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tile_products, "has_tiles", lambda: tiles)
     layer = nn.Conv2d(channels, 24, kernel, stride, kernel // 2, bias=False).to(memory_format=torch.channels_last)
     choose_convolutions(layer, CPU)
     x = torch.randn(2, channels, 20, 20).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", dtype=BF16):
         layer(x)
-    assert calls == (["convolve"] if taken else [])
+    assert calls == (["convolve"] if taken and tiles else [])
 
 
 @pytest.mark.parametrize("changed", ["nothing", "fp32", "evaluation", "three sides", "weights", "no tiles"])
@@ -392,7 +403,7 @@ def test_where_a_linear_takes_it(changed: str, calls: list[str], monkeypatch: py
     if changed == "evaluation":
         network.eval()
     if changed == "no tiles":
-        monkeypatch.setattr(amx_products, "is_usable", lambda: False)
+        monkeypatch.setattr(tile_products, "is_usable", lambda: False)
     with torch.autocast("cpu", dtype=BF16, enabled=changed != "fp32"):
         network(x)
     assert calls == (["multiply"] if changed == "nothing" else [])
@@ -417,12 +428,12 @@ def test_kernels_are_compiled_before_where_they_are_used(calls: list[str], monke
         prepare_convolutions(network, image, precision)
         prepare_linears(head, precision)
     prepare_convolutions(network[:1], image, "bf16")
-    monkeypatch.setattr(amx_products, "is_usable", lambda: False)
+    monkeypatch.setattr(tile_products, "is_usable", lambda: False)
     prepare_convolutions(network, image, "bf16")
     prepare_linears(head, "bf16")
     assert calls == ["prepare", "prepare"]
 
 
-@needs_amx
+@needs_bf16
 def test_preparing_runs_every_kernel() -> None:
-    amx_rows.prepare()
+    tile_rows.prepare()

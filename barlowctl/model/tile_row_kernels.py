@@ -1,4 +1,4 @@
-"""Products of rows of bfloat16 by a processor's tiles (see `amx_code`): what each pixel of a result sees, and weights.
+"""Products of rows of bfloat16 by a processor's tiles (see `tile_sums`): what each pixel of a result sees, and weights.
 
 Rows of a product are pixels, 32 at a time, so that a map may be large and a kernel 1 x 1. What a pixel sees is laid
 out next to one another in the processor's first cache, where it does not lie so in memory. Each thread takes piece
@@ -12,22 +12,10 @@ from numba import carray
 from barlowctl.kernel_cache import cfunc, njit
 from barlowctl.kernels.compiling import KERNEL
 from barlowctl.kernels.thread_tiles import SHARED, TASK, take
-from barlowctl.model.amx_code import (
-    LINE,
-    ROWS,
-    SIDE,
-    add_products,
-    add_row,
-    clear_sums,
-    configure,
-    load_sums,
-    release,
-    round_row,
-    store_sums,
-)
-from barlowctl.model.amx_packing import FACTOR
-from barlowctl.model.amx_row_code import copy
-from barlowctl.model.amx_row_packing import (
+from barlowctl.model.tile_code import LINE, ROWS, SIDE, add_row, round_row
+from barlowctl.model.tile_packing import FACTOR
+from barlowctl.model.tile_row_code import copy
+from barlowctl.model.tile_row_packing import (
     ACROSS,
     ADDS,
     AHEAD,
@@ -49,6 +37,7 @@ from barlowctl.model.amx_row_packing import (
     STEP_DOWN,
     STEP_RIGHT,
     STRIP,
+    SUMMED,
     WIDE,
     Y,
     clear,
@@ -56,7 +45,10 @@ from barlowctl.model.amx_row_packing import (
     left_of,
     pack_all_weights,
     pack_rows,
+    row_of,
 )
+from barlowctl.model.tile_sums import HAS_TILES, add_products, clear_sums, configure, load_sums, release, store_sums
+from barlowctl.model.vector_tiles import PART, add_paired, multiply, multiply_rounded
 
 
 @njit(**KERNEL)
@@ -105,10 +97,10 @@ def multiply_rows(task, begin, end, seen, factors, sums):
         for first in range(ahead, stop, SIDE):
             left = left_of(task, first, ahead, end, seen)
             for block in range(blocks):
-                clear_sums()
-                right = factors + block * steps * FACTOR
-                add_products(steps, left, row, ROWS * row, LINE, right, 2 * LINE, LINE, FACTOR)
-                store_sums(sums + number % 2 * 2 * FACTOR, 2 * LINE)
+                own, right = sums + number % 2 * 2 * FACTOR, factors + block * steps * FACTOR
+                clear_sums(own, 2 * LINE)
+                add_products(steps, left, row, ROWS * row, LINE, right, 2 * LINE, LINE, FACTOR, own, 2 * LINE)
+                store_sums(own, 2 * LINE)
                 if number > 0:
                     before = number - 1
                     rows = begin + before // blocks * SIDE
@@ -116,6 +108,29 @@ def multiply_rows(task, begin, end, seen, factors, sums):
                 number += 1
     rows = begin + (number - 1) // blocks * SIDE
     write_rows(task, sums + (number - 1) % 2 * 2 * FACTOR, rows, min(SIDE, end - rows), (number - 1) % blocks)
+
+
+@njit(**KERNEL)
+def multiply_rows_by_vectors(task, begin, end, seen, factors, sums):
+    """The same where there are no tiles: most results are rounded and written without being put anywhere else."""
+    out, blocks, size = task[OUT], task[OUT_PADDED] // SIDE, task[PADDED] // SIDE * FACTOR
+    parts, whole = -(-task[SUMMED] // PART), 0 if task[ADDS] == 1 else out // SIDE
+    for ahead in range(begin, end, task[AHEAD]):
+        stop = min(end, ahead + task[AHEAD])
+        lay_ahead(task, ahead, stop, end, seen)
+        for first in range(ahead, stop, SIDE):
+            left, row = left_of(task, first, ahead, end, seen), row_of(task, first, end)
+            count = min(SIDE, end - first)
+            for block in range(blocks):
+                right = factors + block * size
+                if block < whole and count == SIDE:
+                    multiply_rounded(parts, left, row, right, task[Y] + (first * out + block * SIDE) * 2, out * 2)
+                else:
+                    multiply(parts, left, row, right, sums, 2 * LINE)
+                    write_rows(task, sums, first, count, block)
+
+
+multiply_some_rows = multiply_rows if HAS_TILES else multiply_rows_by_vectors
 
 
 @cfunc(TASK, **SHARED)
@@ -136,12 +151,12 @@ def multiply_pieces(address):
             pack_all_weights(task, laid, factors)
             clear(seen, task[AHEAD] * task[PADDED] * 2)
             packed = True
-        multiply_rows(task, begin, min(begin + task[PIECE], task[COUNT]), seen, factors, sums)
+        multiply_some_rows(task, begin, min(begin + task[PIECE], task[COUNT]), seen, factors, sums)
     release()
 
 
 @njit(**KERNEL)
-def sum_strip(task, sums, blocks, others, factors, rights, lefts, goes_on):
+def sum_strip(task, sums, stored, blocks, others, factors, rights, lefts, goes_on, ends):
     """The sums of some blocks of results, and of others of what is seen, by all factors."""
     row = task[PADDED] * 4
     for block in range(blocks[0], blocks[1]):
@@ -151,10 +166,30 @@ def sum_strip(task, sums, blocks, others, factors, rights, lefts, goes_on):
             if goes_on:
                 load_sums(target, row)
             else:
-                clear_sums()
+                clear_sums(target, row)
             right = rights + other * factors * FACTOR
-            add_products(factors, left, LINE, ROWS * LINE, FACTOR, right, 2 * LINE, LINE, FACTOR)
+            add_products(factors, left, LINE, ROWS * LINE, FACTOR, right, 2 * LINE, LINE, FACTOR, target, row)
             store_sums(target, row)
+
+
+@njit(**KERNEL)
+def sum_strip_by_vectors(task, sums, stored, blocks, others, factors, rights, lefts, goes_on, ends):
+    """The same where there are no tiles. stored: a line of zeros, then room for sums that are not the last ones yet.
+
+    There they lie block by block: rows of the result may share places of the cache.
+    """
+    row, zeros, across = task[PADDED] * 4, stored, task[PADDED] // SIDE
+    for block in range(blocks[0], blocks[1]):
+        left = lefts + (block - blocks[0]) * factors * FACTOR
+        for other in range(others[0], others[1]):
+            own = stored + 2 * LINE + ((block - blocks[0]) * across + other) * 2 * FACTOR
+            given, given_row = (own, 2 * LINE) if goes_on else (zeros, 0)
+            target, target_row = (sums + block * SIDE * row + other * 2 * LINE, row) if ends else (own, 2 * LINE)
+            right = rights + other * factors * FACTOR
+            add_paired(factors, left, right, FACTOR, given, given_row, target, target_row)
+
+
+sum_some = sum_strip if HAS_TILES else sum_strip_by_vectors
 
 
 @cfunc(TASK, **SHARED)
@@ -169,6 +204,8 @@ def correlate_pieces(address):
     seen = own + FACTOR + SIDE * out * 2
     rights = seen + task[AHEAD] * padded * 2
     lefts = rights + task[CHUNK] * padded * 2
+    stored = lefts + task[CHUNK] * out * 2
+    clear(stored, 2 * LINE)
     configure(task[CONFIGURATION])
     while True:
         piece = take(address, NEXT)
@@ -183,5 +220,5 @@ def correlate_pieces(address):
             sums, factors = task[Y] + rows * out * padded * 4, -(-(stop - start) // SIDE)
             for other in range(0, padded // SIDE, task[STRIP]):
                 others = other, min(padded // SIDE, other + task[STRIP])
-                sum_strip(task, sums, blocks, others, factors, rights, lefts, start > begin)
+                sum_some(task, sums, stored, blocks, others, factors, rights, lefts, start > begin, stop == end)
     release()

@@ -1,4 +1,4 @@
-"""Convolutions of bfloat16 by a processor's tiles (see `amx_code`), pixel by pixel of a map, by torch's threads.
+"""Convolutions of bfloat16 by a processor's tiles (see `tile_sums`), pixel by pixel of a map, by torch's threads.
 
 A product's rows, or what it sums over, are the images of a batch at one pixel, 32 at a time: no tap of a kernel that
 sees padding is multiplied, whatever the stride, and a map may be small. Each thread takes piece after piece; a number
@@ -13,19 +13,8 @@ from numba import carray
 from barlowctl.kernel_cache import cfunc, njit
 from barlowctl.kernels.compiling import KERNEL
 from barlowctl.kernels.thread_tiles import SHARED, TASK, take, words
-from barlowctl.model.amx_code import (
-    LINE,
-    ROWS,
-    SIDE,
-    add_products,
-    clear_sums,
-    configure,
-    load_sums,
-    release,
-    round_row,
-    store_sums,
-)
-from barlowctl.model.amx_packing import (
+from barlowctl.model.tile_code import LINE, ROWS, SIDE, round_row
+from barlowctl.model.tile_packing import (
     FACTOR,
     pack_gradients,
     pack_images,
@@ -34,6 +23,7 @@ from barlowctl.model.amx_packing import (
     pack_weights,
     row_of,
 )
+from barlowctl.model.tile_sums import add_products, clear_sums, configure, load_sums, release, store_sums
 
 FIELDS = 23  # of a task
 (
@@ -80,12 +70,14 @@ def convolve_block(task, images, packed, block, room):
     first, count = images
     for pixel in range(task[RESULT_PIXELS]):
         for part in range(-(-count // SIDE)):
-            clear_sums()
+            clear_sums(room, 2 * LINE)
             for run in range(starts[pixel], starts[pixel + 1]):
                 seen, tap = np.int64(runs[2 * run]), np.int64(runs[2 * run + 1])
                 left = packed + (part * pixels + seen) * SIDE * row
                 right = weights + tap * (channels // SIDE) * FACTOR
-                add_products(channels // SIDE, left, row, ROWS * row, LINE, right, 2 * LINE, LINE, FACTOR)
+                add_products(
+                    channels // SIDE, left, row, ROWS * row, LINE, right, 2 * LINE, LINE, FACTOR, room, 2 * LINE
+                )
             store_sums(room, 2 * LINE)
             for image in range(min(SIDE, count - part * SIDE)):
                 place = (first + part * SIDE + image) * task[RESULT_PIXELS] + pixel
@@ -157,7 +149,7 @@ def correlate_pieces(address):
             for tap in range(taps):
                 target = task[Y] + block * SIDE * row + (tap * task[CHANNELS] + seen_block * SIDE) * 4
                 if begin == 0:
-                    clear_sums()
+                    clear_sums(target, row)
                 else:
                     load_sums(target, row)
                 for part in range(begin, min(parts, begin + group)):
@@ -168,7 +160,7 @@ def correlate_pieces(address):
                         count, step = np.int64(runs[4 * run + 2]), np.int64(runs[4 * run + 3])
                         add_products(
                             count, left + pixel * FACTOR, LINE, ROWS * LINE, FACTOR,
-                            right + seen * FACTOR, 2 * LINE, LINE, step * FACTOR,
+                            right + seen * FACTOR, 2 * LINE, LINE, step * FACTOR, target, row,
                         )  # fmt: skip
                 store_sums(target, row)
     release()

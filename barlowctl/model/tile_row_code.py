@@ -1,4 +1,4 @@
-"""Short rows of bfloat16 in memory, in LLVM's instructions: what `amx_row_kernels` lays out. All is in bytes."""
+"""Short rows of bfloat16 in memory, in LLVM's instructions: what `tile_row_kernels` lays out. All is in bytes."""
 
 from __future__ import annotations
 

@@ -1,0 +1,237 @@
+"""The same products as `amx_tiles` has, by vectors of bfloat16 (AVX-512's `vdpbf16ps`), in LLVM's instructions.
+
+There are no tiles: sums of 8 rows and 32 columns are in registers while factors are multiplied, and else in memory. A
+number on the left is repeated from memory, so that it may lie anywhere, and results may be written rounded at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from barlowctl.model.tile_code import LINE, ROWS, SIDE, WORDS
+from barlowctl.model.vector_code import LONG, at, call, load, repeat, store
+from barlowctl.model.winograd_code import VECTOR, constant, store_some
+
+AT_ONCE = 8
+"""Rows whose sums are in registers, in two vectors each."""
+PAIRS = 4
+"""Pairs of numbers that are multiplied before it is asked whether there are more; of a factor 16."""
+PART = 2 * PAIRS
+"""Numbers of a row that those are of."""
+APART = 3
+"""Rows that are addressed from the first of them: by a number of the processor's instructions, 0 to 2 times."""
+_WORD = ir.IntType(32)
+_LONGS = types.int64
+_PAIR, _LINES = LONG(4), LONG(2 * LINE)
+"""Bytes of a pair; and of 32 of them, a row of a factor on the right."""
+Places = Sequence[Any]
+
+
+def _repeated(b: Any, address: Any) -> Any:
+    """A vector of the pair of numbers at an address."""
+    undefined = ir.Constant(WORDS, ir.Undefined)
+    pair = b.insert_element(undefined, load(b, address, _WORD, 4), _WORD(0))
+    return b.shuffle_vector(pair, undefined, ir.Constant(WORDS, [0] * ROWS))
+
+
+def _for_rows(b: Any, code: Callable[[Any], None]) -> None:
+    """`code(first)` for the first of each of 8 rows."""
+
+    def rows(number: Any, _: Any) -> list[Any]:
+        code(b.mul(number, LONG(AT_ONCE)))
+        return []
+
+    repeat(b, LONG(SIDE // AT_ONCE), rows, [])
+
+
+def _lefts(b: Any, left: Any, row: Any) -> list[Any]:
+    """Of every third of 8 rows, `row` apart, where it lies."""
+    return [at(b, left, LONG(below), row) for below in range(0, AT_ONCE, APART)]
+
+
+def _multiplied(b: Any, parts: Any, lefts: Places, row: Any, pair: Any, right: Any, sums: Places) -> list[Any]:
+    """Sums, two vectors of each of 8 rows, and the products of some parts, which lie after one another.
+
+    lefts: see `_lefts`. row, pair: bytes from one row, and from one pair of numbers of it, to the next.
+    """
+    twice = b.mul(row, LONG(2))
+
+    def part(_: Any, values: Places) -> list[Any]:
+        *lefts, right = values[: -2 * AT_ONCE]
+        sums = list(values[-2 * AT_ONCE :])
+        for number in range(PAIRS):
+            line = at(b, right, LONG(number), _LINES)
+            columns = [load(b, b.add(line, LONG(half * LINE)), WORDS, 4) for half in range(2)]
+            for below in range(AT_ONCE):
+                start = lefts[below // APART]
+                place = (start, b.add(start, row), b.add(start, twice))[below % APART]
+                numbers = _repeated(b, at(b, place, LONG(number), pair))
+                for half in range(2):
+                    given = [sums[2 * below + half], numbers, columns[half]]
+                    sums[2 * below + half] = call(b, "llvm.x86.avx512bf16.dpbf16ps.512", VECTOR, given)
+        return [*(at(b, start, LONG(PAIRS), pair) for start in lefts), at(b, right, LONG(PAIRS), _LINES), *sums]
+
+    return repeat(b, parts, part, [*lefts, right, *sums])
+
+
+def _add(
+    b: Any, count: Any, left: Any, row: Any, pair: Any, right: Any, steps: Places, given: Places, out: Places
+) -> None:
+    """out = given, and the products of `count` factors: sums, float32, of 32 rows.
+
+    steps: from one factor to the next. given, out: where the sums lie, and from one row of them to the next.
+    """
+
+    def rows(first: Any) -> None:
+        sources, targets = (_vectors_at(b, at(b, start, first, step), step) for start, step in (given, out))
+        lefts = _lefts(b, at(b, left, first, row), row)
+
+        def factor(_: Any, values: Places) -> list[Any]:
+            *lefts, right = values[: -2 * AT_ONCE]
+            sums = _multiplied(b, LONG(ROWS // PAIRS), lefts, row, pair, right, values[-2 * AT_ONCE :])
+            return [*(b.add(start, steps[0]) for start in lefts), b.add(right, steps[1]), *sums[-2 * AT_ONCE :]]
+
+        sums = repeat(b, count, factor, [*lefts, right, *(load(b, place, VECTOR, 4) for place in sources)])
+        for place, value in zip(targets, sums[-2 * AT_ONCE :], strict=True):
+            store(b, value, place, 4)
+
+    _for_rows(b, rows)
+
+
+def _vectors_at(b: Any, start: Any, row: Any) -> list[Any]:
+    """Where two vectors of each of 8 rows lie."""
+    own = [at(b, start, LONG(below), row) for below in range(AT_ONCE)]
+    return [b.add(place, LONG(half * LINE)) for place in own for half in range(2)]
+
+
+@intrinsic
+def configure(typing_context, address):
+    """There is nothing to configure."""
+
+    def code(context, b, signature, arguments):
+        return context.get_dummy_value()
+
+    return types.void(_LONGS), code
+
+
+@intrinsic
+def release(typing_context):
+    """Nor to release."""
+
+    def code(context, b, signature, arguments):
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
+@intrinsic
+def clear_sums(typing_context, out, row):
+    """See `tile_sums`."""
+
+    def code(context, b, signature, arguments):
+        for number in range(SIDE):
+            place = at(b, arguments[0], LONG(number), arguments[1])
+            for half in range(2):
+                store(b, constant(0.0), b.add(place, LONG(half * LINE)), 4)
+        return context.get_dummy_value()
+
+    return types.void(_LONGS, _LONGS), code
+
+
+@intrinsic
+def load_sums(typing_context, out, row):
+    """They are there."""
+
+    def code(context, b, signature, arguments):
+        return context.get_dummy_value()
+
+    return types.void(_LONGS, _LONGS), code
+
+
+@intrinsic
+def store_sums(typing_context, out, row):
+    """They are there."""
+
+    def code(context, b, signature, arguments):
+        return context.get_dummy_value()
+
+    return types.void(_LONGS, _LONGS), code
+
+
+@intrinsic
+def add_products(
+    typing_context, count, left, left_row, left_half, left_step, right, right_row, right_half, right_step, out, row
+):
+    """See `tile_sums`. left_half, right_row, right_half: 16 times left_row, and two lines and one."""
+
+    def code(context, b, signature, arguments):
+        count, left, left_row, _, left_step, right, _, _, right_step, out, row = arguments
+        _add(b, count, left, left_row, _PAIR, right, (left_step, right_step), (out, row), (out, row))
+        return context.get_dummy_value()
+
+    return types.void(*[_LONGS] * 11), code
+
+
+@intrinsic
+def add_paired(typing_context, count, left, right, step, given, given_row, out, row):
+    """out = given, sums that lie elsewhere, and the products of factors that are `step` apart.
+
+    Both factors lie as those on the right do: the left one is the transpose. A given row of 0 bytes is that of all.
+    """
+
+    def code(context, b, signature, arguments):
+        count, left, right, step, given, given_row, out, row = arguments
+        _add(b, count, left, _PAIR, _LINES, right, (step, step), (given, given_row), (out, row))
+        return context.get_dummy_value()
+
+    return types.void(*[_LONGS] * 8), code
+
+
+def _fresh(b: Any, arguments: Places, write: Callable[[Any, Any, int], None], line: int) -> None:
+    """Products of 32 rows, of 8 numbers for each part, and 32 columns. write: a vector of them, `line` bytes."""
+    parts, left, left_row, right, out, row = arguments
+
+    def rows(first: Any) -> None:
+        lefts, target = _lefts(b, at(b, left, first, left_row), left_row), at(b, out, first, row)
+        zeros = [constant(0.0)] * (2 * AT_ONCE)
+        sums = _multiplied(b, parts, lefts, left_row, _PAIR, right, zeros)[-2 * AT_ONCE :]
+        for number, value in enumerate(sums):
+            write(value, at(b, target, LONG(number // 2), row), number % 2 * line)
+
+    _for_rows(b, rows)
+
+
+@intrinsic
+def multiply(typing_context, parts, left, left_row, right, out, row):
+    """float32 `out`, whose rows are `row` apart: products of 32 rows of so many parts, of 8 numbers, and 32 columns.
+
+    Factors on the right lie after one another.
+    """
+
+    def code(context, b, signature, arguments):
+        def write(value, target, offset):
+            store(b, value, b.add(target, LONG(offset)), 4)
+
+        _fresh(b, arguments, write, LINE)
+        return context.get_dummy_value()
+
+    return types.void(*[_LONGS] * 6), code
+
+
+@intrinsic
+def multiply_rounded(typing_context, parts, left, left_row, right, out, row):
+    """The same in bfloat16, rounded to the nearest."""
+
+    def code(context, b, signature, arguments):
+        def write(value, target, offset):
+            store_some(b, value, b.add(target, LONG(offset)), True)
+
+        _fresh(b, arguments, write, LINE // 2)
+        return context.get_dummy_value()
+
+    return types.void(*[_LONGS] * 6), code
