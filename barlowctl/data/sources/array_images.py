@@ -6,12 +6,13 @@ import bisect
 import itertools
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from barlowctl.data.images.array_axes import stored
-from barlowctl.data.labels.numbering import Labels, number_labels
+from barlowctl.data.labels.numbering import Labels, are_numbers, number_labels
 from barlowctl.data.names import written
 from barlowctl.data.sources.array_names import SplitArrays
 from barlowctl.data.sources.picture import Picture, Source
@@ -137,7 +138,21 @@ def _numbered(arrays: Sequence[StoredArray], known: list[str] | None = None) -> 
     if values.shape[1] == 1:
         values = values[:, 0]
     elif values.dtype.kind in "buif" and bool(((values == 0) | (values == 1)).all() and (values.sum(1) == 1).all()):
-        values = values.argmax(1)
+        return number_labels(values.argmax(1).tolist(), what, training_classes=known)
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8", "backslashreplace")
+    whole = values.dtype.kind in "iu" or (values.dtype.kind == "f" and bool((values == np.floor(values)).all()))
+    if values.ndim == 1 and whole and all(array.from_one for array in arrays):
+        return _from_one(values.astype(np.int64), what, known)
     return number_labels(values.tolist(), what, training_classes=known)
+
+
+def _from_one(values: np.ndarray, what: str, known: list[str] | None) -> Labels:
+    """Of numbers that begin at 1 the classes are 1, 2, ...; those with a 0 among them begin there."""
+    if known is not None and not are_numbers(known):
+        return number_labels([str(value) for value in values.tolist()], what, training_classes=known)
+    labels = number_labels(values.tolist(), what, training_classes=known)
+    if not labels.class_names or known is not None or not are_numbers(labels.class_names) or (values == 0).any():
+        return labels
+    numbers = np.where(labels.numbers > 0, labels.numbers - 1, labels.numbers)
+    return replace(labels, numbers=numbers, class_names=labels.class_names[1:])

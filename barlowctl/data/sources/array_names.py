@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from barlowctl import shell
+from barlowctl.channels import MOST_CHANNELS
 from barlowctl.data.labels.numbering import LABEL_NAMES
 from barlowctl.data.names import packed_as, written
 from barlowctl.data.sources.stored_array import StoredArray
@@ -38,6 +39,7 @@ LABEL_WORDS = ("y", "labels", "label", "targets", "target")
 _FILLERS = frozenset(("set", "split", "all"))
 _UNNAMED = re.compile(r"arr_\d+")  # what NumPy calls an array that was given without a name
 _COLOURS = (1, 3, 4)
+_ONE = ("image", "img")
 
 
 @dataclass
@@ -61,11 +63,25 @@ def part_of(name: str) -> tuple[str, Literal["images", "labels"]] | None:
 
 
 def may_be_images(array: StoredArray) -> bool:
-    """Whether an array may hold many: of three axes the last then is no axis of colours."""
+    """Whether an array may hold many: of three axes the last then is no axis of colours or bands."""
     if array.encoded:
         return len(array.shape) == 1
     axes = len(array.shape)
-    return array.dtype.kind in "buif" and (axes == 4 or (axes == 3 and array.shape[-1] not in _COLOURS))
+    if array.dtype.kind not in "buif" or axes not in (3, 4):
+        return False
+    return axes == 4 or (array.shape[-1] not in _COLOURS and not is_an_image_of_bands(array))
+
+
+def is_an_image_of_bands(array: StoredArray) -> bool:
+    """Whether an array that is called image, in the singular, is a single one with bands: height x width x bands.
+
+    Its last axis is shorter than a side of an image, or less than half of the others and not too many bands.
+    """
+    if len(array.shape) != 3 or array.words.rpartition("/")[2].lower() not in _ONE:
+        return False
+    height, width, last = array.shape
+    shorter = min(height, width)
+    return last < SMALLEST <= shorter or (last <= MOST_CHANNELS and 2 * last <= shorter)
 
 
 def may_be_an_image(array: StoredArray) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 
 from barlowctl.data.names import written
 from barlowctl.data.sources import hdf5_opened
+from barlowctl.data.sources.array_names import is_an_image_of_bands
 from barlowctl.data.sources.stored_array import StoredArray
 from barlowctl.errors import UserError
 
@@ -56,9 +57,10 @@ def stored(path: Path, name: str, dataset: Any, lengths: frozenset[int]) -> Stor
     dtype = np.dtype(bool) if kind == "logical" else dataset.dtype
     read = _reader(path, name, lambda values, _: _numbers(values, dtype))
     if len(shape) == 2 and 1 in shape:
-        return StoredArray(name, (max(shape),), dtype, path, read)
-    if len(shape) < 3 or (len(shape) == 3 and shape[2] in _COLOURS):
-        return StoredArray(name, shape, dtype, path, read)
+        return StoredArray(name, (max(shape),), dtype, path, read, from_one=True)
+    alone = StoredArray(name, shape, dtype, path, read, from_one=True)
+    if len(shape) < 3 or (len(shape) == 3 and shape[2] in _COLOURS) or is_an_image_of_bands(alone):
+        return alone
     is_last = _is_last(shape, lengths)
     own = (shape[-1], *shape[:-1]) if is_last else shape
     chunks = None if dataset.chunks is None else (dataset.chunks[0 if is_last else -1], *dataset.chunks[1:])
@@ -113,7 +115,7 @@ def _cells(path: Path, name: str, dataset: Any) -> StoredArray:
     dtype = np.dtype(bool) if _kind(first) == "logical" else first.dtype
     if first.size == 1:
         read = _reader(path, name, lambda values, file: whole(values, file).reshape(-1))
-        return StoredArray(name, (count,), dtype, path, read)
+        return StoredArray(name, (count,), dtype, path, read, from_one=True)
     shape = tuple(map(int, first.shape[::-1]))
     images = MatlabCells(path, name, count, dtype)
     return StoredArray(name, (count, *shape), dtype, path, _reader(path, name, whole), rows=lambda: images)

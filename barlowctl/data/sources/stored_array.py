@@ -31,6 +31,7 @@ class StoredArray:
     rows: its images, where they need not be read all at once; None: `read` gives them.
     role: the words that say what it holds, where its name alone does not.
     encoded: it holds encoded files, one of each image, along its only axis.
+    from_one: numbers of classes in it begin at 1, as MATLAB's positions do.
     inside: which file of a folder it lies in, where several are read as one data set.
     """
 
@@ -42,6 +43,7 @@ class StoredArray:
     rows: Callable[[], Rows] | None = None
     role: str = ""
     encoded: bool = False
+    from_one: bool = False
     inside: str = ""
 
     def renamed(self, name: str) -> StoredArray:

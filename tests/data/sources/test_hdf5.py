@@ -442,3 +442,30 @@ def test_packed_pixels_are_those_that_h5py_reads(tmp_path: Path) -> None:
         for at in range(len(x)):
             assert np.array_equal(np.frombuffer(packed.stored(at), np.uint8).reshape(x[at].shape), x[at])
             assert packed.labels[at] == y.ravel()[at]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "images"),
+    [
+        ("image", (40, 48, 2), 1), ("image", (40, 48, 5), 1), ("img", (40, 48, 13), 1), ("image", (64, 64, 30), 1),
+        ("image", (40, 28, 28), 40), ("image", (9, 40, 48), 9), ("images", (40, 48, 5), 40), ("image", (5, 40, 48), 5),
+    ],
+)  # fmt: skip
+def test_an_array_called_image_with_a_short_last_axis_is_one_of_bands(
+    name: str, shape: tuple[int, ...], images: int, tmp_path: Path
+) -> None:
+    pixels = RNG.integers(0, 256, shape, dtype=np.uint8)
+    source = open_source(write(tmp_path / "a.h5", **{name: pixels}))
+    assert len(source) == images
+    data = source[0].data
+    values = np.load(io.BytesIO(data)) if isinstance(data, bytes) else data
+    assert np.array_equal(values, pixels if images == 1 else pixels[0])
+
+
+def test_bands_of_one_image_a_file_are_chosen(tmp_path: Path) -> None:
+    pixels = RNG.integers(0, 256, (3, 40, 48, 5), dtype=np.uint8)
+    for number in range(3):
+        write(tmp_path / f"tiles/{number}.h5", image=pixels[number])
+    assert barlowctl(["data", "pack", str(tmp_path / "tiles"), str(tmp_path / "t.beton"), "--bands", "1-5"]) == 0
+    packed = Beton.open(tmp_path / "t.beton")
+    assert [np.array_equal(packed.image(row), pixels[row]) for row in range(3)] == [True] * 3

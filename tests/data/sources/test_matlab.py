@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 
@@ -136,3 +137,31 @@ def test_older_files_are_named_with_what_to_do(tmp_path: Path, capsys: Captured)
     source = open_source(tmp_path)
     assert len(source) == 4
     assert source.scan_report.skipped["MATLAB files before version 7.3"].examples == ["old.mat"]
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.uint8])
+def test_labels_that_begin_at_one_have_no_class_zero(tmp_path: Path, kind: type[np.generic]) -> None:
+    numbers = np.array([[1], [3], [2], [3]], kind)
+    source = open_source(save(tmp_path / "a.mat", images=images(9, 8, 3, 4), labels=numbers))
+    assert (labels(source), source.class_names) == ([0, 2, 1, 2], ["1", "2", "3"])
+    zero = open_source(save(tmp_path / "b.mat", images=images(9, 8, 3, 4), labels=numbers - 1))
+    assert (labels(zero), zero.class_names) == ([0, 2, 1, 2], ["0", "1", "2"])
+
+
+def test_splits_of_labels_that_begin_at_one_have_the_same_classes(tmp_path: Path) -> None:
+    parts = {"train_images": images(9, 8, 3, 4), "train_labels": np.array([[1.0], [2.0], [3.0], [1.0]])}
+    parts |= {"test_images": images(9, 8, 3, 2), "test_labels": np.array([[3.0], [2.0]])}
+    path = save(tmp_path / "a.mat", **parts)
+    test = open_source(path, "test")
+    assert (labels(test), test.class_names) == ([2, 1], ["1", "2", "3"])
+    assert labels(open_source(path)) == [0, 1, 2, 0]
+
+
+def test_an_image_of_bands_is_one(tmp_path: Path) -> None:
+    pixels = images(20, 18, 5)
+    source = open_source(save(tmp_path / "a.mat", image=pixels))
+    assert len(source) == 1
+    data = source[0].data
+    assert isinstance(data, bytes)
+    assert np.array_equal(np.load(io.BytesIO(data)), pixels)
+    assert len(open_source(save(tmp_path / "b.mat", images=pixels))) == 5
