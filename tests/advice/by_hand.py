@@ -104,6 +104,7 @@ REASONS = {
     "correct the grid file": EDIT,
     "correct the table": EDIT,
     "give Parquet files of images": IMAGES,
+    "move the Parquet file to where its paths begin": PLACE,
     "name a file that `barlowctl export` wrote": PLACE,
     "rename one of them": EDIT,
     "name a TOML file": EDIT,

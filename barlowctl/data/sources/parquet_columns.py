@@ -10,12 +10,23 @@ from barlowctl.data.labels.label_table import no_such_column
 from barlowctl.errors import UserError, did_you_mean, instead
 
 _IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo", "rgb", "pixel_values", "bytes", "content")
+_PATHS = (
+    "path", "image_path", "img_path", "file_path", "filepath", "file_name", "filename", "image_file", "file", "image",
+    "img", "paths", "images",
+)  # fmt: skip
 _NO_IMAGES = ("mask", "seg", "label", "depth", "normal", "annotation", "thumb", "target", "embedding", "hash", "id")
 
 
 def image_columns(schema: Any) -> list[str]:
     """Columns that may hold images: bytes, or a struct with a field `bytes` (Hugging Face); in a struct as "a.b"."""
     return [name for field in schema for name in _candidates(field, "")]
+
+
+def path_columns(schema: Any) -> list[str]:
+    """Columns of text that are called like paths of images: read where no column holds images itself."""
+    text = text_columns(schema)
+    named = {name: name.lower().replace("-", "_") for name in text}
+    return sorted((name for name in text if named[name] in _PATHS), key=lambda name: _PATHS.index(named[name]))
 
 
 def columns_of_lists(schema: Any) -> list[str]:
@@ -54,8 +65,10 @@ def choose_image_column(
     Raises:
         UserError: no such column.
     """
-    columns = image_columns(schema)
+    columns, of_text = image_columns(schema), text_columns(schema)
     if requested is not None:
+        if requested in of_text:
+            return requested, []
         if requested not in columns:
             raise UserError(
                 f"--image-column is '{requested}'{did_you_mean(requested, columns)}; "
@@ -64,10 +77,13 @@ def choose_image_column(
                 next=instead("--image-column", requested, columns) if columns else "give Parquet files of images",
             )
         return requested, [name for name in columns if name != requested]
+    if not columns and (paths := path_columns(schema)):
+        return paths[0], []
     if not columns:
         raise UserError(
             f"{where} has no column of images; it has {', '.join(schema.names[:12])}",
-            allowed="bytes, or a struct with a field 'bytes'",
+            allowed="bytes, a struct with a field 'bytes', or paths of image files in a column called path, file_name, "
+            "image_path or the like (another is taken with --image-column)",
             next="give Parquet files of images",
         )
     if len(columns) == 1:
@@ -75,6 +91,13 @@ def choose_image_column(
     with_images = [name for name in columns if _is_image(first(name))]
     ranked = sorted(with_images or columns, key=_rank)
     return ranked[0], [name for name in columns if name != ranked[0] and name in ranked]
+
+
+def text_columns(schema: Any) -> list[str]:
+    """Columns of text, which may be paths where they are asked for."""
+    import pyarrow as pa
+
+    return [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
 
 
 def _is_image(data: bytes | None) -> bool:

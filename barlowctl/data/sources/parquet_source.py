@@ -16,13 +16,14 @@ import numpy as np
 
 from barlowctl import shell
 from barlowctl.data.labels.numbering import Labels
-from barlowctl.data.names import packed_as
+from barlowctl.data.names import packed_as, written
 from barlowctl.data.sources.parquet_columns import (
     choose_image_column,
     columns_of_lists,
     image_columns,
     path_of,
     read_values,
+    text_columns,
     value_at,
 )
 from barlowctl.data.sources.parquet_labels import ParquetLabels, class_names
@@ -93,7 +94,7 @@ class ParquetImages(Source):
         for number, file in enumerate(self.files):
             with self._look_into(file) as opened:
                 schema = opened.schema_arrow
-                if self._column not in image_columns(schema):
+                if self._column not in (text_columns(schema) if self._of_paths else image_columns(schema)):
                     self.scan_report.skip(f"files without the column of images '{self._column}'", file.name)
                     continue
                 self._inside = path_of(schema, self._column)[1:]
@@ -147,8 +148,9 @@ class ParquetImages(Source):
         except self._failure as error:
             raise OSError(f"damaged in the Parquet file: {error}") from error
         data = value.get("bytes") if isinstance(value, dict) else value
-        if data is None and isinstance(value, dict) and value.get("path"):
-            data = read_regular(self.files[self._groups[group][0]].parent / value["path"])
+        path = value if isinstance(value, str) else value.get("path") if isinstance(value, dict) else None
+        if path and (data is None or isinstance(data, str)):
+            data = read_regular(self.files[self._groups[group][0]].parent / os.path.expanduser(path))
         if data is None:
             raise OSError("no image in this row")
         return Picture(*self.describe(index), data)
@@ -168,6 +170,7 @@ class ParquetImages(Source):
                 if file != self.files[-1] and not image_columns(schema):
                     continue
                 column, others = choose_image_column(schema, requested, partial(_first, opened), str(file))
+                self._require_paths(opened, column, file)
                 for name in others:
                     self.scan_report.skip("columns of images beside the one that is read", name)
                 for name in columns_of_lists(schema):
@@ -181,6 +184,26 @@ class ParquetImages(Source):
                     )
                 return column
         raise AssertionError("no files")
+
+    def _require_paths(self, opened: Any, column: str, file: Path) -> None:
+        """Where a column has paths, one of the first of them leads to a file; that files are read is said.
+
+        Raises:
+            UserError: none does.
+        """
+        self._of_paths = column in text_columns(opened.schema_arrow)
+        if not self._of_paths:
+            return
+        self.kind = "images at paths in Parquet files"
+        batch = next(opened.iter_batches(batch_size=_LOOKED_AT, columns=[column]), None)
+        paths = [path for path in (batch.column(0).to_pylist() if batch is not None else ()) if path]
+        if not any((file.parent / os.path.expanduser(path)).is_file() for path in paths):
+            example = f", e.g. '{written(paths[0])}'" if paths else ""
+            raise UserError(
+                f"{file}: column '{column}' has no path of a file that is there{example}",
+                allowed="paths from the folder of the Parquet file on, or from the root",
+                next="move the Parquet file to where its paths begin",
+            )
 
     @contextlib.contextmanager
     def _look_into(self, file: Path) -> Iterator[Any]:
