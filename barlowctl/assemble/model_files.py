@@ -16,14 +16,13 @@ from barlowctl import shell
 from barlowctl.amounts import counted
 from barlowctl.assemble.matching import Match, match
 from barlowctl.assemble.misfit import described, differences, listed, recognised, reshaped
-from barlowctl.assemble.showing import NORMALIZED_BY, key_of, prepared_otherwise
+from barlowctl.assemble.showing import NORMALIZED_BY, PREPARED_BY, key_of, measuring, prepared_otherwise
 from barlowctl.assemble.weights import Network, Weights, read_weights
 from barlowctl.errors import UserError
 from barlowctl.exports import ExportedModel, read_export, read_official
 from barlowctl.exports.model_folder import read_config
 from barlowctl.exports.state_dicts import is_safetensors
 from barlowctl.model import Preprocessing, build_backbone, built_for, check_input, patch_side, without_data
-from barlowctl.recipe import load
 from barlowctl.recipe.initial import for_channels
 from barlowctl.recipe.network import Model
 from barlowctl.recipe.overrides import as_typed, without
@@ -103,7 +102,8 @@ def _says_itself(path: Path) -> bool:
 def _of_weights(path: Path, overrides: Sequence[str]) -> ModelFile:
     weights = read_weights(str(path))
     keys = {key_of(override) for override in overrides}
-    model = load.measuring({"data": {}, "views": {}, "eval": {}, "model": {}}, overrides).model
+    taken = (*PREPARED_BY, *NORMALIZED_BY, *NETWORK)
+    model = measuring({"data": {}, "views": {}, "eval": {}, "model": {}}, overrides, taken).model
     network, how = _network(weights, model, keys)
     backbone, matched, channels = _filled(weights, network)
     own, whose = _preprocessing(weights, network, backbone, channels)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+from barlowctl import shell
+from barlowctl.errors import UserError
 from barlowctl.model import Preprocessing
 from barlowctl.recipe import load
 from barlowctl.recipe.overrides import Wrong, as_typed, left_out, refused
@@ -26,17 +29,17 @@ def prepared_otherwise(own: Preprocessing, overrides: Sequence[str], *, beside: 
     Raises:
         UserError: keys that are not taken, all of them, or a value that is not allowed.
     """
-    of_training = [override for override in overrides if _section_of(override) in OF_TRAINING]
-    recipe = load.measuring(
+    taken = (*PREPARED_BY, *beside)
+    recipe = measuring(
         {
             "data": {"range": own.range, "background": own.background, "bands": list(own.bands)},
             "views": {"mean": list(own.mean), "std": list(own.std), "interpolation": own.interpolation},
             "eval": {"resize": own.resize, "crop": own.crop},
             "model": {"pooling": own.pooling},
         },
-        [override for override in overrides if override not in of_training],
+        overrides,
+        taken,
     )
-    taken = (*PREPARED_BY, *beside)
     if wrong := [_not_taken(override, taken) for override in overrides if key_of(override) not in taken]:
         raise refused(wrong)
     return replace(
@@ -52,6 +55,36 @@ def prepared_otherwise(own: Preprocessing, overrides: Sequence[str], *, beside: 
         bands=recipe.data.bands,
         pooling=own.pooling if recipe.model.pooling == "default" else recipe.model.pooling,
     )
+
+
+def measuring(tables: dict[str, Any], overrides: Sequence[str], taken: Sequence[str]) -> load.Measuring:
+    """The recipe of a measurement, with those of `key=value` overrides that are not of a training.
+
+    Args:
+        taken: keys that are allowed in the place of the others.
+
+    Raises:
+        UserError: a key or a value that no recipe has; names those of a training too.
+    """
+    of_training = [override for override in overrides if _section_of(override) in OF_TRAINING]
+    try:
+        return load.measuring(tables, [override for override in overrides if override not in of_training])
+    except UserError as error:
+        if not of_training:
+            raise
+        wrong = [_not_taken(override, taken) for override in of_training]
+        error.message = "\n".join([error.message, *(one.text for one in wrong)])
+        error.args = (error.message,)
+        error.allowed = error.allowed or ", ".join(taken)
+        error.next = _also_without(error.next or "", [word for one in wrong for word in one.left_out])
+        raise
+
+
+def _also_without(advice: str, words: Sequence[str]) -> str:
+    """Advice of flags that leaves these words out too; any other as it is."""
+    if not advice.startswith(("without ", "--set", "'--set")) or "\n" in advice:
+        return advice
+    return " ".join([advice, *([] if "without " in advice else ["without"]), shell.line(*words)])
 
 
 def key_of(override: str) -> str:

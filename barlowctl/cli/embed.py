@@ -156,13 +156,13 @@ def embed(
         refuse_images(subject)
     of_patches.check()
     _check_files(out, maps, neighbours_out if queries else None, nothing=not pooled and not of_patches)
-    _check_values(projection if maps else None, changes)
+    _check_values(projection if maps else None, [] if geometry else changes)
     require(subject, data, (split,))
     from barlowctl.assemble.machine import Runtime
     from barlowctl.data.images.unreadable import Problem, advise_skipping
     from barlowctl.measure.identity import identify
 
-    name, opened = open_named(console, subject, geometry)
+    name, opened = open_named(console, subject, [*geometry, *changes])  # which names all that are wrong
     source, notes = _open_images(console, opened, data, split)
     _check_images(source, split, queries, maps)
     identity = identify(opened, {split: source.fingerprint}).as_dict()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -308,3 +309,40 @@ def test_too_few_images_are_refused_before_features_are_computed(
     assert barlowctl(["embed", str(trained), str(photos), *arguments, "--threads", "1"]) == 2
     assert says in capsys.readouterr().err
     assert not Path("x.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says", "remaining"),
+    [
+        (["train.epochs=1", "model.stem=cifar"],
+         ["'model.stem' is what the network says itself", "'train.epochs' is of a training"], []),
+        (["train.epochs=1", "eval.crop=x"], ["eval.crop is 'x'", "'train.epochs' is of a training"], []),
+        (["optimizer.lr=1", "eval.crop=32"], ["'optimizer.lr' is of a training"], ["--set", "eval.crop=32"]),
+        (["eval.crp=32", "xyz=1"], ["unknown key 'eval.crp', did you mean 'eval.crop'?", "unknown key 'xyz'"], None),
+    ],
+)  # fmt: skip
+def test_overrides_of_every_kind_are_refused_in_one_error(
+    overrides: list[str], says: list[str], remaining: list[str] | None, tmp_path: Path, capsys: Captured
+) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    command = ["embed", "test_resnet", str(tmp_path), "--out", str(tmp_path / "f.npz")]
+    assert barlowctl([*command, *(word for override in overrides for word in ("--set", override))]) == 2
+    err = capsys.readouterr().err
+    assert all(text in err for text in says)
+    if remaining is not None:
+        assert shlex.split(err.splitlines()[-1].removeprefix("next: ")) == ["barlowctl", *command, *remaining]
+    assert not (tmp_path / "f.npz").exists()
+
+
+def test_overrides_of_a_file_of_weights_are_refused_in_one_error(tmp_path: Path, capsys: Captured) -> None:
+    import timm
+    import torch
+
+    torch.save(timm.create_model("test_resnet", num_classes=0).state_dict(), tmp_path / "w.pth")
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    command = ["embed", str(tmp_path / "w.pth"), str(tmp_path), "--out", str(tmp_path / "f.npz")]
+    named = ["--set", "model.backbone=test_resnet"]
+    assert barlowctl([*command, *named, "--set", "train.epochs=1"]) == 2
+    err = capsys.readouterr().err
+    assert "--set train.epochs=1: 'train.epochs' is of a training, and changes nothing here" in err
+    assert shlex.split(err.splitlines()[-1].removeprefix("next: ")) == ["barlowctl", *command, *named]
