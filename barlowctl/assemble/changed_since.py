@@ -1,4 +1,4 @@
-"""What a run goes on with that is other than at its beginning, so that its numbers agree and are not the same bits."""
+"""What a run goes on with that is other than at its beginning, so that its bits are others."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _THREADS = re.compile(r"cpu, (\d+) threads?\b")
 _LOADER = re.compile(r"fast|plain")
 
 
-def changed_since(about: Mapping[str, object], first_lines: Mapping[str, str], ranks: int) -> str | None:
-    """A sentence for people; None: nothing that matters, or the run noted nothing of it.
+def changed_since(about: Mapping[str, object], first_lines: Mapping[str, str]) -> str | None:
+    """A sentence for people; None: nothing of the kind, or the run noted nothing. Another number of ranks has its own.
 
     Args:
-        about: the run's run.json. first_lines, ranks: of this process.
+        about: the run's run.json. first_lines: of this process.
     """
     facts = about.get("facts")
     before: Mapping[str, object] = facts if isinstance(facts, Mapping) else {}
@@ -26,11 +26,6 @@ def changed_since(about: Mapping[str, object], first_lines: Mapping[str, str], r
     loaders = [_LOADER.match(str(lines.get("loader", ""))) for lines in (before, first_lines)]
     if loaders[0] and loaders[1] and loaders[0][0] != loaders[1][0]:
         changes.append(f"the {loaders[1][0]} loader in place of the {loaders[0][0]} one")
-    if isinstance(then := about.get("ranks"), int) and then != ranks:
-        changes.append(f"{counted(ranks, 'process', 'processes')} in place of {then}")
     if not changes:
         return None
-    return (
-        f"it goes on with {', '.join(changes)}: from here on its numbers agree with those of a run that was not "
-        "stopped, though not bit for bit"
-    )
+    return f"it goes on with {' and '.join(changes)}: from here on it is not bit for bit the run it would have been"

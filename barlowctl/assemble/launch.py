@@ -134,7 +134,7 @@ def _begin(
     lengths = (settings.epochs, settings.steps_per_epoch, settings.total_steps)
     emit(RunStarted(run, first_lines, *lengths, start, tuple(job.method.terms)))
     if resume:
-        changed = changed_since(rundir.read_json(run / "run.json"), first_lines, job.ranks.size)
+        changed = changed_since(rundir.read_json(run / "run.json"), first_lines)
         notes += [*([changed] if changed else []), *own_network.note_changed(run)]
     for note in ([images_note] if images_note else []) + notes + [*job.notes]:
         emit(Notice(note))
