@@ -14,8 +14,8 @@ from barlowctl.recipe.overrides import Wrong, as_typed, left_out, refused
 
 PREPARED_BY = ("eval.resize", "eval.crop", "data.range", "data.background", "data.bands", "model.pooling")
 """Keys of a recipe that a measurement takes."""
-OF_TRAINING = ("init", "objective", "optimizer", "train")
-"""Sections of a recipe of which a measurement takes nothing."""
+OF_TRAINING = ("init", "objective", "optimizer", "train", "seed", "name", "description")
+"""Sections and keys of a recipe of which a measurement takes nothing."""
 NORMALIZED_BY = ("views.mean", "views.std", "views.interpolation")
 """Keys that it takes beside them of a network that does not say these itself."""
 

@@ -317,6 +317,8 @@ def test_too_few_images_are_refused_before_features_are_computed(
         (["train.epochs=1", "model.stem=cifar"],
          ["'model.stem' is what the network says itself", "'train.epochs' is of a training"], []),
         (["train.epochs=1", "eval.crop=x"], ["eval.crop is 'x'", "'train.epochs' is of a training"], []),
+        (["seed=3", "name=x", "eval.crop=32"], ["'seed' is of a training", "'name' is of a training"],
+         ["--set", "eval.crop=32"]),
         (["optimizer.lr=1", "eval.crop=32"], ["'optimizer.lr' is of a training"], ["--set", "eval.crop=32"]),
         (["eval.crp=32", "xyz=1"], ["unknown key 'eval.crp', did you mean 'eval.crop'?", "unknown key 'xyz'"], None),
     ],

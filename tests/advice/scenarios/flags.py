@@ -41,6 +41,9 @@ SCENARIOS = {
     ),
     "--projection": Scenario([*OF_SIX, "--map", "m.png", "--projection", "tsn"]),
     "--out of embed": Scenario([*EMBED, "--out", "f.csv"]),
+    "--set of a training alone, to embed": Scenario(
+        ["embed", "test_resnet", "one folder", *WRITE, "--threads", "1", "--set", "train.epochs=1"]
+    ),
     "--set of embed": Scenario([*EMBED, *WRITE, "--set", "train.epochs=1"]),
     "--on-unreadable": Scenario([*EMBED, *WRITE, "--on-unreadable", "skp"]),
     "tag of weights": Scenario(["embed", "resnet10t.imagenet", "one folder", *SMALL, *WRITE]),
