@@ -137,14 +137,14 @@ def find_all(home: Path) -> list[History]:
 
 
 def scan(home: Path) -> tuple[list[History], list[tuple[Path, UserError]]]:
-    """The runs in a folder, newest first; and those that cannot be read, by name, each with what is wrong."""
+    """The runs in a folder, newest first, of the same second by name; and those that cannot be read, with why."""
     runs, damaged = [], []
     for folder in _folders(home):
         try:
             runs.append(read(folder))
         except UserError as error:
             damaged.append((folder, error))
-    return sorted(runs, key=lambda run: str(run.about.get("started", "")), reverse=True), damaged
+    return sorted(runs, key=lambda run: (str(run.about.get("started", "")), run.name), reverse=True), damaged
 
 
 def _folders(home: Path) -> list[Path]:

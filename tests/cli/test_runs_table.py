@@ -13,6 +13,8 @@ import pytest
 from barlowctl.cli.app import run as barlowctl
 
 Captured = pytest.CaptureFixture[str]
+MEASURED = shutil.ignore_patterns("probe*", "transfer*")
+"""What other tests may have left in a run that all of them share."""
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def runs(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """A runs home with `a-0` and `a-1`, two seeds with a kNN of 40 and 43 at their end, and `b`, of another lambd."""
     home = tmp_path / "runs"
     for name, seed, lambd, knn in (("a-0", 0, 0.02, 40.0), ("a-1", 1, 0.02, 43.0), ("b", 0, 0.5, 30.0)):
-        run = Path(shutil.copytree(trained, home / name))
+        run = Path(shutil.copytree(trained, home / name, ignore=MEASURED))
         text = (run / "recipe.toml").read_text()
         text = text.replace("seed = 0", f"seed = {seed}", 1).replace("lambd = 0.02", f"lambd = {lambd}")
         (run / "recipe.toml").write_text(text)
