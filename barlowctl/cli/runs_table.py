@@ -65,7 +65,7 @@ def table(
     if names:
         runs = [history.read(path) for path in dict.fromkeys(history.find(name).resolve() for name in names)]
     else:
-        runs = history.find_all(rundir.runs_home())[::-1]
+        runs = sorted(history.find_all(rundir.runs_home()), key=history.begun)
     groups, notes = seed_groups.grouped(runs)
     columns = _measures(groups, options.comma_separated("--measures", measures))
     keys, others = _settings(groups, options.comma_separated("--settings", settings))

@@ -144,7 +144,12 @@ def scan(home: Path) -> tuple[list[History], list[tuple[Path, UserError]]]:
             runs.append(read(folder))
         except UserError as error:
             damaged.append((folder, error))
-    return sorted(runs, key=lambda run: (str(run.about.get("started", "")), run.name), reverse=True), damaged
+    return sorted(runs, key=begun, reverse=True), damaged
+
+
+def begun(run: History) -> str:
+    """When a run began, as run.json has it: the order of runs. Of one second they are in that of their names."""
+    return str(run.about.get("started", ""))
 
 
 def _folders(home: Path) -> list[Path]:
