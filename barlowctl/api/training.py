@@ -16,12 +16,13 @@ from barlowctl.api.network import OnEvent
 from barlowctl.api.options import Training
 from barlowctl.api.packing import stand_in
 from barlowctl.api.process import as_a_command, memory_returned
-from barlowctl.api.recipes import RecipeLike, open_recipe
+from barlowctl.api.recipes import RecipeLike, open_recipe, override_texts
 from barlowctl.api.run import Run
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.resumed import run_to_resume
 from barlowctl.assemble.training import train
 from barlowctl.errors import RunDiverged, RunStopped, UserError
+from barlowctl.recipe import saving
 from barlowctl.train.events import Event, Sink
 
 WAITING = 1000
@@ -171,13 +172,14 @@ def _train(recipe: RecipeLike | None, watch: _Watch, **options: Unpack[Training]
     if resume is None:
         chosen = open_recipe(recipe, overrides)
     else:
-        if recipe is not None or overrides:
+        if recipe is not None or set(overrides) - set(saving.KEYS):
             raise UserError(
                 "a run that goes on keeps its recipe, and another one is named beside `resume`",
-                allowed="resume alone, or a new run: recipe, overrides, init",
-                next="without recipe, overrides and init",
+                allowed=f"resume alone, or overrides of {', '.join(saving.KEYS)}; a new run: recipe, overrides, init",
+                next="without recipe, other overrides and init",
             )
-        resumed = run_to_resume(resume.path if isinstance(resume, Run) else fspath(resume), out=directory)
+        name = resume.path if isinstance(resume, Run) else fspath(resume)
+        resumed = run_to_resume(name, overrides=override_texts(overrides), out=directory)
         chosen, directory = resumed.recipe, resumed.directory
         data = resumed.dataset() if data is None else data
     notes: Sequence[str] = ()

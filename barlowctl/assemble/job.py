@@ -35,6 +35,7 @@ from barlowctl.errors import UserError
 from barlowctl.generators import own_generator
 from barlowctl.methods import Method
 from barlowctl.model import InputNormalization, synchronize_batch_norm
+from barlowctl.recipe.saving import saving_as
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import checkpoint, engine
 from barlowctl.train.events import Notice, Sink, broadcast
@@ -175,7 +176,7 @@ def started(recipe: Recipe, ranks: Ranks = ALONE, resume: Path | None = None) ->
         return recipe, start
     if not recipe.init.weights:
         return recipe, None
-    begun = recipe_of(resume)
+    begun = saving_as(recipe_of(resume), recipe)
     if checkpoint.list_checkpoints(resume / "checkpoints"):
         return begun, None
     try:

@@ -16,12 +16,14 @@ from barlowctl.assemble.job import Job, checkpoint_bytes, pretrain
 from barlowctl.assemble.machine import compiling_explained, memory_explained
 from barlowctl.assemble.memory import less_memory
 from barlowctl.assemble.plan import check_memory
+from barlowctl.assemble.run_recipe import recipe_of
 from barlowctl.distributed import RankLost
 from barlowctl.errors import RunStopped, UserError
 from barlowctl.files import remove_partial
 from barlowctl.model import registered
 from barlowctl.output_paths import check_folder, free_bytes, whole
-from barlowctl.recipe import load
+from barlowctl.recipe import load, saving
+from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import history, rundir
 from barlowctl.runs.environment import environment
 from barlowctl.runs.resumption import Launch, launch_of
@@ -71,7 +73,7 @@ def launch(
     first_lines = job.first_lines()  # what can be refused is refused before anything is written
     if job.ranks.first:
         _check_room(job, run, resume=resume)
-    digest, ranks = load.digest(job.recipe), job.ranks
+    digest, ranks = load.digest(recipe_of(run) if resume and run is not None else job.recipe), job.ranks
     with stop_requests() as signalled, ExitStack() as held:
         emit: Sink = _ignore
         has_checkpoint, evaluated = False, None
@@ -123,7 +125,8 @@ def _begin(
         _clear_up(run)
         run_images.remember(run, job.source, job.dataset, job.resolved.held_out)
         precision.keep(run, job.precision, job.device)
-        if made_anew := restored.complete(run, _about(job, first_lines, launched)):
+        begun = recipe_of(run)
+        if made_anew := restored.complete(run, _about(job, begun, first_lines, launched)):
             images_note = made_anew
         _remember_launch(run, launched)
     has_checkpoint = bool(checkpoint.list_checkpoints(run / "checkpoints"))
@@ -135,7 +138,7 @@ def _begin(
     emit(RunStarted(run, first_lines, *lengths, start, tuple(job.method.terms)))
     if resume:
         changed = changed_since(rundir.read_json(run / "run.json"), first_lines)
-        notes += [*([changed] if changed else []), *own_network.note_changed(run)]
+        notes += [*([changed] if changed else []), *own_network.note_changed(run), *saving.changed(begun, job.recipe)]
     for note in ([images_note] if images_note else []) + notes + [*job.notes]:
         emit(Notice(note))
     return run, emit, start if has_checkpoint else None, evaluated
@@ -242,19 +245,19 @@ def _first_files(job: Job, first_lines: dict[str, str], launched: Launch | None)
     """What a run directory holds from its first moment: the recipe, and what explains the run."""
     return {
         "recipe.toml": load.dump(job.recipe),
-        "run.json": rundir.json_text(_about(job, first_lines, launched)),
+        "run.json": rundir.json_text(_about(job, job.recipe, first_lines, launched)),
         **run_images.listing(job.source),
     }
 
 
-def _about(job: Job, first_lines: dict[str, str], launched: Launch | None) -> dict[str, Any]:
-    """What run.json holds."""
+def _about(job: Job, begun: Recipe, first_lines: dict[str, str], launched: Launch | None) -> dict[str, Any]:
+    """What run.json holds. begun: the recipe that the run began with."""
     settings = job.settings
     length = {"epochs": settings.epochs, "steps_per_epoch": settings.steps_per_epoch, "steps": settings.total_steps}
     return {
         **environment(),
-        "recipe_digest": load.digest(job.recipe),
-        "recipe": job.recipe.model_dump(mode="json"),
+        "recipe_digest": load.digest(begun),
+        "recipe": begun.model_dump(mode="json"),
         "data": run_images.record(job.source, job.dataset, job.resolved.held_out),
         "length": length,
         "terms": dict(job.method.terms),

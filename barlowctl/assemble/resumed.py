@@ -10,7 +10,7 @@ from barlowctl import shell
 from barlowctl.assemble.run_images import require
 from barlowctl.assemble.run_recipe import another_run, check_recipe, recipe_of
 from barlowctl.errors import UserError
-from barlowctl.recipe import load
+from barlowctl.recipe import load, saving
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
 from barlowctl.runs.resumption import resume_line
@@ -18,7 +18,7 @@ from barlowctl.runs.resumption import resume_line
 
 @dataclass(frozen=True)
 class ResumedRun:
-    """A run that is not finished, and the recipe it was started with."""
+    """A run that is not finished, and the recipe it was started with; its checkpoints may be written otherwise now."""
 
     directory: Path
     recipe: Recipe
@@ -31,7 +31,7 @@ class ResumedRun:
 def run_to_resume(
     name: str | Path, recipe: str | None = None, overrides: Sequence[str] = (), out: Path | None = None
 ) -> ResumedRun:
-    """The run of a name or directory. A recipe that is given again must be the same.
+    """The run of a name or directory. A recipe that is given again must be the same, but its checkpoints (`saving`).
 
     Raises:
         UserError: not a run, finished already, a recipe that differs, or was edited since the run began.
@@ -57,14 +57,14 @@ def run_to_resume(
     if recipe is not None or overrides:
         named = load.load(recipe or str(directory / "recipe.toml"), overrides)
         named = load.as_begun(named, saved)
-        changes = [change for change in load.diff(saved, named) if change[0] not in ("name", "description")]
-        if changes:
+        if changes := saving.of_result(load.diff(saved, named)):
             lines = "\n".join(f"  {key}: {old!r} in the run, {new!r} now" for key, old, new in changes)
             raise UserError(
                 f"'{directory}' was started with another recipe:\n{lines}",
                 allowed="the recipe of its beginning, or a new run with other values that starts from its weights",
                 next="\n".join([resume_line(directory), *_with_other_values(directory, saved, recipe, overrides)]),
             )
+        saved = saving.saving_as(saved, named)
     check_recipe(directory)
     return ResumedRun(directory, saved)
 

@@ -184,7 +184,7 @@ REASONS = {
     "try smaller learning rates": PYTHON,
     "name one of them": PYTHON,
     "torch.as_tensor(embeddings) of an array": PYTHON,
-    "without recipe, overrides and init": PYTHON,
+    "without recipe, other overrides and init": PYTHON,
     "open it again with them": PYTHON,
     "without split": PYTHON,
     "overwrite=True, or another name": PYTHON,
