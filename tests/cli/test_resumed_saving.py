@@ -49,6 +49,8 @@ def test_checkpoints_are_written_and_kept_otherwise_and_the_weights_are_the_same
     assert (stopped / "recipe.toml").read_bytes() == recipe
     after = json.loads((stopped / "run.json").read_text())
     assert [after[key] for key in ("recipe", "recipe_digest")] == [about[key] for key in ("recipe", "recipe_digest")]
+    states = [json.loads((folder / "state.json").read_text()) for folder in (stopped / "checkpoints").iterdir()]
+    assert {state["body"]["recipe_digest"] for state in states} == {about["recipe_digest"]}
     notices = [json.loads(line)["text"] for line in (stopped / "notices.jsonl").read_text().splitlines()]
     assert sum("until this process ends" in text for text in notices) == 2
 
@@ -65,6 +67,19 @@ def test_the_next_time_it_goes_on_as_it_began(stopped: Path, trained: Path, caps
     assert "until this process ends" not in capsys.readouterr().out
     assert names(stopped) == ["step-00000010", "step-00000020"]
     assert weights(stopped) == weights(trained)
+
+
+def test_so_does_a_run_that_started_from_other_weights(trained: Path, recipe: Path, capsys: Captured) -> None:
+    new = ["pretrain", "--recipe", str(recipe), "--init", str(trained), "--out", "runs/stopped", "--threads", "1"]
+    assert command(new) == 0
+    run = Path("runs/stopped")
+    expected = weights(run)
+    (run / "result.json").unlink()
+    shutil.rmtree(run / "checkpoints" / "step-00000020")
+    assert command([*RESUME, *OTHERWISE]) == 0
+    assert "train.keep_checkpoints is 9" in " ".join(capsys.readouterr().out.split())
+    assert names(run) == [f"step-{step:08}" for step in (10, 12, 16, 20)]
+    assert weights(run) == expected
 
 
 def test_what_decides_the_result_is_refused_beside_it(stopped: Path, capsys: Captured) -> None:
