@@ -10,7 +10,7 @@ from barlowctl import shell
 from barlowctl.assemble.run_images import require
 from barlowctl.assemble.run_recipe import another_run, check_recipe, recipe_of
 from barlowctl.errors import UserError
-from barlowctl.recipe import load, saving
+from barlowctl.recipe import catalog, load, saving
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
 from barlowctl.runs.resumption import resume_line
@@ -43,7 +43,7 @@ def run_to_resume(
             allowed="the run's directory, or a new run that starts from the checkpoint's weights",
             next="\n".join(commands),
         )
-    directory = rundir.find(name)
+    directory = _directory(name)
     saved = recipe_of(directory)
     if out is not None:
         raise UserError("--out and --resume exclude each other", next="without --out")
@@ -67,6 +67,19 @@ def run_to_resume(
         saved = saving.saving_as(saved, named)
     check_recipe(directory)
     return ResumedRun(directory, saved)
+
+
+def _directory(name: str | Path) -> Path:
+    """See `rundir.find`; what is none, and leads to a run or to a new one, is answered with that."""
+    try:
+        return rundir.find(name)
+    except UserError as error:
+        if run := rundir.run_around(Path(name)):
+            error.next = resume_line(run)
+        elif str(name) in catalog.shipped() or (Path(name).suffix == ".toml" and Path(name).is_file()):
+            error.message = f"'{name}' is a recipe, and --resume takes a run that began"
+            error.next = shell.line("barlowctl", "pretrain", "--recipe", name)
+        raise
 
 
 def _with_other_values(run: Path, saved: Recipe, recipe: str | None, overrides: Sequence[str]) -> list[str]:

@@ -192,6 +192,11 @@ def find_state(name: str | Path) -> Path:
     return find(name)
 
 
+def run_around(path: Path) -> Path | None:
+    """The run in whose directory something lies: its recipe.toml, a checkpoint, an export."""
+    return next((folder for folder in path.parents if is_run(folder)), None) if path.exists() else None
+
+
 def find(name: str | Path) -> Path:
     """The run that is meant: a directory, else the run of that name in the runs home.
 
@@ -201,9 +206,10 @@ def find(name: str | Path) -> Path:
     for path in (Path(name), runs_home() / name):
         if is_run(path):
             return path
-    if run := run_of_checkpoint(Path(name)):
+    if run := run_around(Path(name)):
+        what = "is a checkpoint of" if run_of_checkpoint(Path(name)) else "lies in"
         raise UserError(
-            f"'{name}' is a checkpoint of the run '{run}', and no run itself",
+            f"'{name}' {what} the run '{run}', and is no run itself",
             allowed="the run's directory",
             next=shell.line("barlowctl", "runs", "show", run),
         )

@@ -138,6 +138,8 @@ SCENARIOS = {
         ["pretrain", "--resume", "runs/done"],
         slow=True,
     ),
+    "a run's recipe resumed": Scenario(["pretrain", "--resume", "runs/stopped/recipe.toml", "--threads", "1"]),
+    "a recipe resumed": Scenario(["pretrain", "--resume", "digits.toml", "--threads", "1"]),
     "resumed to another place": Scenario([*RESUME, "--out", "runs/b"]),
     "resumed with another recipe": Scenario([*RESUME, "--set", "train.epochs=9"]),
     "recipe edited": Scenario(RESUME, edited("runs/stopped", "epochs = 2", "epochs = 1")),
