@@ -47,7 +47,7 @@ def test_a_run_is_what_its_files_say(opened: Run, trained: Path) -> None:
     assert opened.metrics == [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     newest = max((trained / "checkpoints").iterdir())
     assert barlowctl.load(newest).step == result["steps"]
-    with pytest.raises(barlowctl.UserError, match="is not a run"):
+    with pytest.raises(barlowctl.UserError, match="is no run itself"):
         barlowctl.load(trained / "checkpoints")
 
 
