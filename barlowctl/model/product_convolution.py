@@ -121,16 +121,16 @@ class ProductConvolution(SeenTaps):
         return way_in_bf16(self.kernel_size, strided, side, self.in_channels, fewest)
 
     def passes_by_tiles(self, x: Tensor) -> Passes:
-        """Which passes the processor's tiles compute of maps like x in bf16, in a batch that is large enough."""
+        """Which passes of maps like x `tile_products` compute in bf16, in a batch that is large enough."""
         if max(self.kernel_size) == 1 or not tile_products.takes(self.weight):
             return Passes(False, False, False)
         fewest = min(self.in_channels, self.out_channels)
         return passes_by_tiles(max(self.stride) > 1, max(self._map(x)), fewest)
 
     def takes_rows(self, x: Tensor) -> bool:
-        """Whether products of rows by the processor's tiles stand for `forward(x)` in bf16, or for some of it.
+        """Whether products of rows (`tile_rows`) stand for `forward(x)` in bf16, or for some of it.
 
-        They do for the gradient of the weight of a first layer, whose channels are too few for oneDNN's.
+        By tiles they do for the gradient of the weight of a first layer, too, whose channels are too few for oneDNN's.
         """
         pointwise = self.kernel_size == self.stride == (1, 1)
         first = self.in_channels < 4 and min(self.kernel_size) >= 5 and min(self.stride) > 1

@@ -1,4 +1,4 @@
-"""Layers of a projector whose products the processor's tiles compute in bf16; see `tile_rows`."""
+"""Layers of a projector whose products are computed in bf16 by the processor's tiles or vectors; see `tile_rows`."""
 
 from __future__ import annotations
 

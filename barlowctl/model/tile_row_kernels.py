@@ -157,7 +157,7 @@ def multiply_pieces(address):
 
 @njit(**KERNEL)
 def sum_strip(task, sums, stored, blocks, others, factors, rights, lefts, goes_on, ends):
-    """The sums of some blocks of results, and of others of what is seen, by all factors."""
+    """The sums of some blocks of results, and of others of what is seen, by all factors. stored, ends: unused."""
     row = task[PADDED] * 4
     for block in range(blocks[0], blocks[1]):
         left = lefts + (block - blocks[0]) * factors * FACTOR

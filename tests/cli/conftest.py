@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +112,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Path:
         arguments = ["--recipe", str(folder / "digits.toml"), "--out", str(folder / "run"), "--threads", "1", "--quiet"]
         assert run(["pretrain", *arguments]) == 0
     return folder / "run"
+
+
+@pytest.fixture
+def stopped(trained: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`runs/stopped`: stopped at step 10 of the 20 that `trained` has, whose two checkpoints are those of epochs."""
+    monkeypatch.setenv("BARLOWCTL_RUNS", "runs")
+    run = Path("runs/stopped")
+    shutil.copytree(trained, run)
+    (run / "result.json").unlink()
+    shutil.rmtree(run / "checkpoints" / "step-00000020")
+    return run

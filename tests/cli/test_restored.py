@@ -14,17 +14,6 @@ Captured = pytest.CaptureFixture[str]
 RESUME = ["pretrain", "--resume", "runs/stopped", "--threads", "1", "--quiet"]
 
 
-@pytest.fixture
-def stopped(trained: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`runs/stopped`: stopped at step 10 of the 20 that `trained` has."""
-    monkeypatch.setenv("BARLOWCTL_RUNS", "runs")
-    run = Path("runs/stopped")
-    shutil.copytree(trained, run)
-    (run / "result.json").unlink()
-    shutil.rmtree(run / "checkpoints" / "step-00000020")
-    return run
-
-
 def weights(run: Path) -> bytes:
     return (run / "checkpoints" / "step-00000020" / "model.safetensors").read_bytes()
 

@@ -17,17 +17,6 @@ RESUME = ["pretrain", "--resume", "runs/stopped", "--threads", "1"]
 OTHERWISE = ["--set", "train.checkpoint_every_steps=4", "--set", "train.keep_checkpoints=9"]
 
 
-@pytest.fixture
-def stopped(trained: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`runs/stopped`: stopped at step 10 of the 20 that `trained` has, whose two checkpoints are those of epochs."""
-    monkeypatch.setenv("BARLOWCTL_RUNS", "runs")
-    run = Path("runs/stopped")
-    shutil.copytree(trained, run)
-    (run / "result.json").unlink()
-    shutil.rmtree(run / "checkpoints" / "step-00000020")
-    return run
-
-
 def names(run: Path) -> list[str]:
     return sorted(path.name for path in (run / "checkpoints").iterdir())
 
