@@ -11,9 +11,9 @@ from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from barlowctl.api.options import HasItems
-from barlowctl.api.unknown import surplus_arguments, unknown_argument
+from barlowctl.api.unknown import missing_arguments, surplus_arguments, unknown_argument, wrong_kind
 from barlowctl.api.wording import reworded
-from barlowctl.errors import UserError, kind_of
+from barlowctl.errors import UserError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,7 +24,6 @@ _WORDS: dict[Any, str] = {
     NoneType: "None", str: "a string", bool: "True or False", int: "a whole number", float: "a number",
     PathLike: "a path", Mapping: "a dictionary", Callable: "a function", HasItems: _IN_MEMORY, Iterable: _IN_MEMORY,
 }  # fmt: skip
-_LONGEST = 60
 _NO_ARGUMENTS = ("self", "return")
 
 
@@ -44,15 +43,23 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         with reworded():
             _refuse_unknown(function, signature, hints, arguments, options)
         try:
-            bound = signature.bind(*arguments, **options).arguments
-        except TypeError:  # of one that is missing, which Python says, in the name of the function
+            bound = signature.bind_partial(*arguments, **options).arguments
+        except TypeError:  # of one that is given twice, which Python says, in the name of the function
             return function(*arguments, **options)
         with reworded():
-            for name, value in bound.items():
-                given = value if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD else {name: value}
-                for key, argument in given.items():
-                    if key in hints and not _fits(argument, hints[key]):
-                        raise UserError(f"{key} is {described(argument)}", allowed=_words(hints[key]))
+            given = {name: value for name, value in bound.items() if name not in ("self", "options")}
+            given |= bound.get("options", {})
+            for name, value in given.items():
+                if name in hints and not _fits(value, hints[name]):
+                    raise wrong_kind(_called(function), name, value, given, _words(hints[name]))
+            missing = {
+                name: _words(hints[name])
+                for name, parameter in signature.parameters.items()
+                if name not in bound and name in hints and parameter.default is parameter.empty
+                and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+            }  # fmt: skip
+            if missing:
+                raise missing_arguments(_called(function), missing, given)
         return function(*arguments, **options)
 
     return call
@@ -70,7 +77,7 @@ def _refuse_unknown(
     open_to_names = {parameter.name for parameter in parameters if parameter.kind is parameter.VAR_KEYWORD}
     names = [name for name in dict.fromkeys([*(p.name for p in parameters), *hints]) if name not in _NO_ARGUMENTS]
     names = [name for name in names if name not in open_to_names]
-    called = function.__qualname__.removesuffix(".__init__")
+    called = _called(function)
     given = arguments[len(signature.parameters) - len(parameters) :]
     if unknown := [name for name in options if name not in names and name != "self"]:
         network = options.get("network", options.get("what", next(iter(given), None)))
@@ -81,6 +88,11 @@ def _refuse_unknown(
         raise surplus_arguments(called, len(given), by_position, [name for name in names if name not in by_position])
 
 
+def _called(function: Callable[..., Any]) -> str:
+    """A function as it is called: a class by its own name, a method with that of its class."""
+    return function.__qualname__.removesuffix(".__init__")
+
+
 def no_name(what: str) -> UserError:
     """That weights are a module, or have a name or a place on the disk."""
     return UserError(
@@ -88,12 +100,6 @@ def no_name(what: str) -> UserError:
         allowed="the module itself, or weights on the disk by their path",
         next="the module: init=model, or barlowctl.export(model)",
     )
-
-
-def described(value: Any) -> str:
-    """What a value is: `5, an int`; what is long by its kind alone."""
-    text = repr(value)
-    return kind_of(value) if len(text) > _LONGEST or "\n" in text or " at 0x" in text else f"{text}, {kind_of(value)}"
 
 
 @functools.cache

@@ -32,7 +32,7 @@ def open_recipe(recipe: RecipeLike | None, overrides: Overrides | None = None) -
         UserError: no such recipe, an unknown key, a value that is not allowed.
     """
     if recipe is None:
-        raise UserError("no recipe was named", allowed=", ".join(catalog.shipped()), next="name one of them")
+        raise UserError("no recipe was named", allowed=", ".join(catalog.shipped()), next="recipe='quickstart'")
     texts = override_texts(overrides or {})
     if isinstance(recipe, Recipe):
         return load.parse(load.dump(recipe), texts)

@@ -1,13 +1,14 @@
-"""Arguments that a function does not have: the key of a recipe that is meant, or the argument, with the right call."""
+"""Arguments that a function does not have, or not of that kind, or lacks: what is meant, with the right call."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
 
-from barlowctl.api.recipes import override_texts
+from barlowctl.amounts import counted
+from barlowctl.api.recipes import open_recipe, override_texts
 from barlowctl.errors import UserError, kind_of, nearest
 from barlowctl.measure.tasks import MEASURES, TRAINABLE
 from barlowctl.recipe import bare_words
@@ -19,7 +20,7 @@ _OPENED_WITH = ("eval.", "data.range", "data.background", "data.bands", "model."
 _MEASURING = ("features", "probe", "Network.features", "Network.probe")
 _MEANT = {"dataset": "data", "images": "data", "output": "out", "save_dir": "out", "callback": "on_event"}
 _ALIKE = 0.7
-_LONGEST = 40
+_LONGEST, _LONGEST_NAMED = 40, 60
 
 
 class UnknownArgument(UserError, TypeError):
@@ -66,6 +67,65 @@ def surplus_arguments(
         allowed=f"by name: {', '.join(others)}" if others else None,
         next=f"name what follows, e.g. {example}=..." if others else "leave out what follows",
     )
+
+
+class MissingArgument(UserError, TypeError):
+    """A call without an argument that the function needs: to Python a TypeError, as of every function."""
+
+
+def missing_arguments(function: str, missing: Mapping[str, str], given: Mapping[str, Any]) -> MissingArgument:
+    """The error of arguments that a call lacks, with the call that has them.
+
+    Args:
+        function: see `unknown_argument`. missing: name -> what it may be, in words. given: name -> value.
+    """
+    count = counted(len(missing), "required argument")
+    return MissingArgument(
+        f"{function}() is missing {count}: {', '.join(missing)}",
+        allowed="; ".join(f"{name}: {words}" for name, words in missing.items()),
+        next=_call(function, {**dict.fromkeys(missing), **given}),
+    )
+
+
+def wrong_kind(function: str, name: str, value: Any, given: Mapping[str, Any], allowed: str) -> UserError:
+    """The error of an argument of another kind than the function takes; a name of a network leads to its key.
+
+    Args:
+        function, given: see `missing_arguments`. allowed: what it takes, in words.
+    """
+    key = bare_words.key_of(name) if function in _OF_RECIPES else None
+    advice = None
+    if key is not None and isinstance(value, str) and "overrides" not in given and _accepts(key, value):
+        others = {known: of for known, of in given.items() if known not in ("recipe", name)}
+        call = {"recipe": given.get("recipe", "resnet50"), **others, "overrides": {key: value}}
+        advice, allowed = _call(function, call), f"{allowed}; a name is a value of the recipe, {_takes(key)}"
+    return UserError(f"{name} is {described(value)}", allowed=allowed, next=advice)
+
+
+def _accepts(key: str, value: Any) -> bool:
+    """Whether a recipe takes a value for a key."""
+    try:
+        open_recipe("quickstart", {key: value})
+    except UserError:
+        return False
+    return True
+
+
+def _call(function: str, arguments: Mapping[str, Any]) -> str:
+    """A call as Python writes it: the recipe by position, quickstart where there is none, ... for what is not known."""
+    texts = {name: "..." if value is None else _written(value) for name, value in arguments.items()}
+    if "recipe" in texts:
+        recipe = texts.pop("recipe")
+        texts = {"recipe": "'quickstart'" if arguments["recipe"] is None else recipe, **texts}
+    call = ", ".join(text if name == "recipe" else f"{name}={text}" for name, text in texts.items())
+    return f"barlowctl.{function}({call})"
+
+
+def described(value: Any) -> str:
+    """What a value is: `5, an int`; what is long by its kind alone."""
+    text = repr(value)
+    long = len(text) > _LONGEST_NAMED or "\n" in text or " at 0x" in text
+    return kind_of(value) if long else f"{text}, {kind_of(value)}"
 
 
 def _key_of_a_recipe(function: str, name: str, key: str, value: Any) -> UnknownArgument:

@@ -183,6 +183,8 @@ REASONS = {
     "use sparse=False in the embedding": PYTHON,
     "try smaller learning rates": PYTHON,
     "name one of them": PYTHON,
+    "recipe='quickstart'": PYTHON,
+    f"barlowctl.{VALUE}({VALUE})": PYTHON,
     "torch.as_tensor(embeddings) of an array": PYTHON,
     "without recipe, other overrides and init": PYTHON,
     "open it again with them": PYTHON,

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import barlowctl
-from barlowctl.api import arguments
+from barlowctl.api import unknown
 from barlowctl.api.recipes import override_texts
 from barlowctl.errors import kind_of
 
@@ -75,14 +75,42 @@ def test_numbers_of_numpy_and_whatever_gives_paths_are_taken(tmp_path: Path) -> 
         barlowctl.pretrain("quickstart", data=tmp_path.glob("*.png"), threads=np.int64(1))  # type: ignore[arg-type]
 
 
-def test_an_argument_that_is_missing_is_pythons_own_error() -> None:
-    with pytest.raises(TypeError, match=r"push\(\) missing 2 required positional arguments"):
+def test_an_argument_that_is_missing_is_named_with_a_call_that_has_it() -> None:
+    with pytest.raises(TypeError, match=r"^push\(\) is missing 2 required arguments: repository, license") as error:
         barlowctl.push("x")  # type: ignore[call-arg]
+    assert error.value.__notes__ == [
+        "allowed: repository: a string; license: a string",
+        "next: barlowctl.push(repository=..., license=..., run='x')",
+    ]
+    with pytest.raises(TypeError, match="multiple values"):
+        barlowctl.push("x", run="y")  # type: ignore[call-arg,misc]
+
+
+@pytest.mark.parametrize(
+    ("given", "features"),
+    [({}, 512), ({"recipe": "quickstart"}, 128), ({"recipe": "fashion-mnist-pirl", "images": 8}, 128)],
+)
+def test_a_backbone_by_name_leads_to_a_call_that_makes_it(given: dict[str, Any], features: int) -> None:
+    """Whether or not the recipe, which the function needs, was named; that of a recipe has the recipe's widths."""
+    with pytest.raises(barlowctl.UserError, match=r"^backbone is 'resnet18', a str") as error:
+        barlowctl.build_method(**given, backbone="resnet18")
+    allowed, advice = error.value.__notes__
+    assert allowed == ("allowed: a Module or None; a name is a value of the recipe, model.backbone: a timm model name")
+    method = eval(advice.removeprefix("next: "), {"barlowctl": barlowctl})
+    assert method.backbone.num_features == features
+
+
+def test_a_recipe_that_is_missing_leads_to_a_call_that_works() -> None:
+    with pytest.raises(barlowctl.UserError, match=r"^build_method\(\) is missing 1 required argument: recipe") as error:
+        barlowctl.build_method()  # type: ignore[call-arg]
+    advice = error.value.__notes__[1].removeprefix("next: ")
+    assert advice == "barlowctl.build_method('quickstart')"
+    assert eval(advice, {"barlowctl": barlowctl}).views == 2
 
 
 def test_long_values_are_named_by_their_kind() -> None:
-    assert arguments.described([0] * 100) == "a list"
-    assert arguments.described(np.zeros(3)) == "array([0., 0., 0.]), an ndarray"
+    assert unknown.described([0] * 100) == "a list"
+    assert unknown.described(np.zeros(3)) == "array([0., 0., 0.]), an ndarray"
     assert kind_of(3) == "an int"
 
 
