@@ -20,6 +20,7 @@ class LoaderTask:
     """What every pipeline makes views of.
 
     folder: JPEGs in class folders.    packed: the same bytes as a `.beton`.    images: per round, of all there are.
+    channels: of the images that the network gets, 3 or 1 (grey).
     """
 
     folder: Path
@@ -28,6 +29,7 @@ class LoaderTask:
     batch: int
     size: int
     workers: int
+    channels: int = 3
 
     def views(self) -> tuple[ViewSpec, ViewSpec]:
         """The paper's two views."""

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 
 from barlowctl import processor
+from barlowctl.amounts import counted
+from barlowctl.assemble.model import preprocessing_of
 from barlowctl.assemble.synthetic_steps import training_flops
 from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured, measure_in_turns
 from barlowctl.bench.compared import check_method
@@ -73,6 +75,20 @@ def base_recipe(recipe: Recipe) -> Recipe:
     """
     method, size = check_method(recipe.objective.name), recipe.views.size
     return load.override(recipe, [*TWO_VIEWS, *AS_OTHERS[method], f"eval.crop={size}", f"eval.resize={size}"])
+
+
+def check_jpegs(recipe: Recipe) -> None:
+    """Refuse images that no JPEG holds.
+
+    Raises:
+        UserError: neither grey nor in colour.
+    """
+    if (channels := preprocessing_of(recipe).channels) not in (1, 3):
+        raise UserError(
+            f"--loading reads JPEGs, and this recipe's images have {counted(channels, 'channel')}",
+            allowed="1 or 3",
+            next="leave out --loading",
+        )
 
 
 def choose_rows(names: Sequence[str], method: str = DEFAULT) -> tuple[list[str], dict[str, str]]:
@@ -167,6 +183,8 @@ def compare(
         only_barlow_twins(recipe.objective, "--ladder" if ablation else "--loading")
     chosen, without = ([], dict[str, str]()) if ablation else choose_rows(names, recipe.objective.name)
     check_step(recipe, device)
+    if loading:
+        check_jpegs(recipe)
     flops = training_flops(recipe)
     common = StepSettings(OURS, recipe, device, threads, warmup, steps)
     with temporary_folder() as folder:

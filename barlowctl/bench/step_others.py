@@ -110,7 +110,8 @@ class OtherStep:
         settings, images = self.settings, self.settings.loading
         assert images is not None
         batch, size = settings.recipe.train.batch_size, settings.recipe.views.size
-        task = LoaderTask(images.folder, images.packed, 0, batch, size, images.workers)
+        channels = preprocessing_of(settings.recipe).channels
+        task = LoaderTask(images.folder, images.packed, 0, batch, size, images.workers, channels)
         dataset = (lightly_images if settings.kind == "lightly" else authors_images)(task)
         loader = torch.utils.data.DataLoader(
             dataset,

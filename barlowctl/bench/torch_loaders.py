@@ -7,6 +7,7 @@ All make two 224 x 224 views with the paper's distortions; where a library's own
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -72,11 +73,11 @@ def authors_images(task: LoaderTask) -> Any:
                 PillowBlur(blur),
                 PillowSolarize(solarize),
                 T.ToTensor(),
-                T.Normalize(MEAN, STD),
+                T.Normalize(MEAN[: task.channels], STD[: task.channels]),
             ]
         )
 
-    return datasets.ImageFolder(str(task.folder), TwoViews(view(1.0, 0.0), view(0.1, 0.2)))
+    return datasets.ImageFolder(str(task.folder), TwoViews(view(1.0, 0.0), view(0.1, 0.2)), loader=_reader(task))
 
 
 # ---- torchvision's second version of its transforms, on uint8 tensors ------------------------------------
@@ -125,5 +126,21 @@ def lightly_images(task: LoaderTask) -> Any:
     from lightly.transforms import BYOLTransform, BYOLView1Transform, BYOLView2Transform
     from torchvision import datasets
 
-    transform = BYOLTransform(BYOLView1Transform(input_size=task.size), BYOLView2Transform(input_size=task.size))
-    return datasets.ImageFolder(str(task.folder), transform)
+    own = {
+        "input_size": task.size,
+        "normalize": {"mean": MEAN[: task.channels], "std": STD[: task.channels]},  # its default, if of three channels
+    }
+    transform = BYOLTransform(BYOLView1Transform(**own), BYOLView2Transform(**own))
+    return datasets.ImageFolder(str(task.folder), transform, loader=_reader(task))
+
+
+def _reader(task: LoaderTask) -> Callable[[str], Any]:
+    """torchvision's reader of a file; of a network for grey images one that reads them grey, as of its MNIST."""
+    from PIL import Image
+    from torchvision.datasets.folder import default_loader
+
+    def grey(path: str) -> Any:
+        with Image.open(path) as image:
+            return image.convert("L")
+
+    return grey if task.channels == 1 else default_loader

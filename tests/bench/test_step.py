@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,14 @@ TINY = (
     "views.size=32",
 )
 Captured = pytest.CaptureFixture[str]
+
+
+def channels_set(channels: int) -> list[str]:
+    return [f"data.channels={channels}", f"views.mean={[0.4] * channels}", f"views.std={[0.2] * channels}"]
+
+
+def sets(values: Sequence[str]) -> list[str]:
+    return [part for value in values for part in ("--set", value)]
 
 
 def tiny(*overrides: str) -> Recipe:
@@ -329,6 +337,7 @@ def test_a_missing_peer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--data", "nowhere"], "nowhere is not a folder"),
         (["--data", str(Path(__file__).parent)], "--data is what --loading loads"),
         (["--loading", "--data", "nowhere"], "nowhere is not a folder"),
+        (["--loading", *sets(channels_set(2))], "reads JPEGs, and this recipe's images have 2 channels"),
         (["--ladder", "--rows", "ours"], "--ladder has its own rows"),
     ],
 )
@@ -340,11 +349,17 @@ def test_bad_input(flags: list[str], message: str, capsys: Captured, monkeypatch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [[], ["--loading", "--samples", "32"]])
+@pytest.mark.parametrize(
+    "more", [[], ["--loading", "--samples", "32"], ["--loading", "--samples", "32", *sets(channels_set(1))]]
+)
 def test_rows_as_json(more: list[str], capsys: Captured, tmp_path: Path) -> None:
-    sets = [part for text in TINY[1:3] for part in ("--set", text)]
     flags = ["--rows", "ours,authors-same", "--rounds", "1", "--steps", "1", "--warmup", "1", "--batch", "16"]
-    assert barlowctl(["bench", "step", "--backbone", "resnet26", "--size", "32", *sets, *flags, *more, "--json"]) == 0
+    assert (
+        barlowctl(
+            ["bench", "step", "--backbone", "resnet26", "--size", "32", *sets(TINY[1:3]), *flags, *more, "--json"]
+        )
+        == 0
+    )
     document = json.loads(capsys.readouterr().out)
     ours, theirs = document["rows"]
     assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
