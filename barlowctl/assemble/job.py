@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from barlowctl.assemble import first_lines, run_images
+from barlowctl.assemble import first_lines, own_network, run_images
 from barlowctl.assemble.compiling import arrange_compiling, compiling_timed
 from barlowctl.assemble.data import (
     ImageSet,
@@ -57,7 +57,7 @@ class Job:
     ranks: Ranks = ALONE
     earlier_precision: Precision | None = None  # what the run began in, where it is resumed
     start: Start | None = None  # weights that the first step finds; None: random ones, or a checkpoint's
-    notes: Sequence[str] = ()  # on the images, which the caller has and nobody has read: they are said as it begins
+    notes: Sequence[str] = ()  # that nobody has read, on the images and the network: they are said as it begins
 
     @property
     def device(self) -> torch.device:
@@ -114,6 +114,7 @@ class Job:
         if train.sync_batch_norm and self.ranks.size > 1:
             over = self.ranks.neighbours(train.sync_batch_norm_ranks)
             synchronize_batch_norm(method, over, self.device, frozen=method.frozen_modules)
+        self.notes = (*self.notes, *own_network.note_untrained(self.recipe, method))
         return move_to_device(method, self.recipe, self.device)
 
     @cached_property

@@ -120,6 +120,7 @@ REASONS = {
     "in your function, before it returns the network: network.num_features = WIDTH": EDIT,
     f"in your function, before it returns the network: network.num_features = {VALUE}": EDIT,
     "mend its forward, or change views.size and eval.crop": EDIT,
+    "mend its forward, or leave the backbone as it is: --set train.freeze=backbone": EDIT,
     f"in Python: import {VALUE}; then barlowctl.load({VALUE})": PYTHON,
     f"in Python: run what registers it, {VALUE}; then barlowctl.load({VALUE})": PYTHON,
     "remove it: channels, stem, zero_init_last and weights have their own keys": EDIT,

@@ -27,13 +27,16 @@ class Small(nn.Module):
     def __init__(self, channels, mistake):
         super().__init__()
         self.body, self.mistake = nn.Conv2d(channels, 12, 3, stride=2), mistake
+        self.spare = nn.Linear(2, 2) if mistake == "spare" else None
+        self.requires_grad_(mistake != "frozen")
 
     def forward(self, images):
         maps = self.body(images)
         if self.mistake == "word":
             return maps.meen((2, 3))
         vectors = maps.mean((2, 3))
-        return {"map": maps, "list": [vectors], "wide": vectors.repeat(1, 2)}.get(self.mistake, vectors)
+        given = {"map": maps, "list": [vectors], "wide": vectors.repeat(1, 2), "detached": vectors.detach()}
+        return given.get(self.mistake, vectors)
 
 
 @register_model
@@ -135,14 +138,16 @@ def test_commands_know_it_in_a_process_that_imports_it(
 @pytest.mark.parametrize(
     ("name", "mistake", "message", "advice"),
     [
-        ("own_small", "word", r"'meen', at `return maps\.meen\(\(2, 3\)\)` in own_parts\.py, line 16", "its forward"),
+        ("own_small", "word", r"'meen', at `return maps\.meen\(\(2, 3\)\)` in own_parts\.py, line 18", "its forward"),
         ("own_small", "map", r"returns a tensor of shape \(1, 12, \d, \d\) per image", r"maps.mean((2, 3))"),
         ("own_small", "list", "Small returns a list per image, and no tensor", r"maps.mean((2, 3))"),
         ("own_small", "wide", "vectors of 24 numbers, and its num_features is 12", "num_features = 24"),
+        ("own_small", "detached", "no gradient reaches a parameter of Small", "train.freeze=backbone"),
+        ("own_small", "frozen", "no gradient reaches a parameter of Small", "train.freeze=backbone"),
         ("own_unsaid", "", "Sequential does not say how wide its features are", "num_features = WIDTH"),
         ("own_nothing", "", "'own_nothing' builds no network: it returns None", None),
         ("own_closed", "", "builds no network: own_closed.. got an unexpected keyword argument", None),
-        ("own_broken", "", "RuntimeError: no such file, at `raise .* in own_parts.py, line 49", None),
+        ("own_broken", "", "RuntimeError: no such file, at `raise .* in own_parts.py, line 52", None),
     ],
 )
 def test_a_mistake_in_it_is_named(recipe: Path, name: str, mistake: str, message: str, advice: str | None) -> None:
@@ -150,6 +155,14 @@ def test_a_mistake_in_it_is_named(recipe: Path, name: str, mistake: str, message
         pretrain(recipe, overrides=overrides(name, **({"mistake": mistake} if mistake else {})))
     assert advice is None or advice in str(refused.value.next)
     assert advice is not None or "arguments pretrained, pretrained_cfg, " in str(refused.value.allowed)
+
+
+@pytest.mark.usefixtures("parts")
+def test_parameters_that_no_gradient_reaches_are_named(recipe: Path) -> None:
+    run = pretrain(recipe, overrides=overrides("own_small", mistake="spare"), out="own")
+    note = "no gradient reaches 2 of the 4 parameters of Small: spare.weight, spare.bias"
+    assert note in run.notices
+    assert note not in pretrain(recipe, overrides=overrides("own_small"), out="whole").notices
 
 
 @pytest.mark.usefixtures("parts")
