@@ -79,19 +79,22 @@ def advice(
         overridden: by key, what was typed.
         accepts: whether a recipe with these overrides is valid.
     """
-    changed, without = list[str](), list[str]()
+    changed, without, culprits = list[str](), list[str](), list[str]()
     for problem, line in zip(problems, lines, strict=True):
         if of_several := changes_of(problem, overridden):
             changed += of_several
             continue
         key = _culprit(problem, overridden)
         change = _instead(problem, line, key, overridden)
+        culprits += [] if key is None else [key]
         if change:
             changed.append(change)
         if key is not None and (not change or change.partition("=")[0] != key):
             without.append(key)
-    singly = [(list[str](), [key]) for key in reversed(list(overridden))]
-    for changes, dropped in [(changed, without), *singly]:
+    valid = [override for key, override in overridden.items() if key not in culprits]
+    useful = [change for change in changed if accepts([*valid, change])]
+    fewer = [*([key] for key in reversed(list(overridden))), list(overridden)]
+    for changes, dropped in [(changed, without), (useful, culprits), *((list[str](), keys) for keys in fewer)]:
         replaced = {change.partition("=")[0] for change in changes} | set(dropped)
         remaining = [override for key, override in overridden.items() if key not in replaced]
         if (changes or dropped) and accepts([*remaining, *changes]):

@@ -93,7 +93,7 @@ def test_an_argument_that_is_missing_is_named_with_a_call_that_has_it() -> None:
 def test_a_backbone_by_name_leads_to_a_call_that_makes_it(given: dict[str, Any], features: int) -> None:
     """Whether or not the recipe, which the function needs, was named; that of a recipe has the recipe's widths."""
     with pytest.raises(barlowctl.UserError, match=r"^backbone is 'resnet18', a str") as error:
-        barlowctl.build_method(**given, backbone="resnet18")
+        barlowctl.build_method(**given, backbone="resnet18")  # type: ignore[arg-type]
     allowed, advice = error.value.__notes__
     assert allowed == ("allowed: a Module or None; a name is a value of the recipe, model.backbone: a timm model name")
     method = eval(advice.removeprefix("next: "), {"barlowctl": barlowctl})

@@ -320,19 +320,20 @@ def test_too_few_images_are_refused_before_features_are_computed(
         (["seed=3", "name=x", "eval.crop=32"], ["'seed' is of a training", "'name' is of a training"],
          ["--set", "eval.crop=32"]),
         (["optimizer.lr=1", "eval.crop=32"], ["'optimizer.lr' is of a training"], ["--set", "eval.crop=32"]),
-        (["eval.crp=32", "xyz=1"], ["unknown key 'eval.crp', did you mean 'eval.crop'?", "unknown key 'xyz'"], None),
+        (["eval.crp=32", "xyz=1"], ["unknown key 'eval.crp', did you mean 'eval.crop'?", "unknown key 'xyz'"],
+         ["--set", "eval.crop=32"]),
+        (["eval.crp=3", "views.men=3"], ["did you mean 'eval.crop'?", "did you mean 'views.mean'?"], []),
     ],
 )  # fmt: skip
 def test_overrides_of_every_kind_are_refused_in_one_error(
-    overrides: list[str], says: list[str], remaining: list[str] | None, tmp_path: Path, capsys: Captured
+    overrides: list[str], says: list[str], remaining: list[str], tmp_path: Path, capsys: Captured
 ) -> None:
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     command = ["embed", "test_resnet", str(tmp_path), "--out", str(tmp_path / "f.npz")]
     assert barlowctl([*command, *(word for override in overrides for word in ("--set", override))]) == 2
     err = capsys.readouterr().err
     assert all(text in err for text in says)
-    if remaining is not None:
-        assert shlex.split(err.splitlines()[-1].removeprefix("next: ")) == ["barlowctl", *command, *remaining]
+    assert shlex.split(err.splitlines()[-1].removeprefix("next: ")) == ["barlowctl", *command, *remaining]
     assert not (tmp_path / "f.npz").exists()
 
 

@@ -446,6 +446,8 @@ def test_another_problem_beside_is_not_answered_by_that_change() -> None:
         ),
         (["model.projector=[0]"], "without '--set=model.projector=[0]'"),
         (["seed.x=1"], "without --set=seed.x=1"),
+        (["eval.corp=3", "views.men=3"], "without --set=views.men=3 --set=eval.corp=3"),
+        (["eval.corp=28", "views.men=3"], "--set eval.crop=28 without --set=views.men=3 --set=eval.corp=28"),
         (["epochs"], "without --set=epochs"),
         (["epochs", "seed=x", " =3", "lr 3"], "without --set=epochs '--set= =3' '--set=lr 3'"),
     ],
