@@ -28,6 +28,7 @@ from barlowctl.exports.formats.options import FormatOptions
 from barlowctl.measure.measurement import Probed
 from barlowctl.measure.publication import Publication
 from barlowctl.runs import rundir
+from barlowctl.runs.newest import newest_finished
 from barlowctl.runs.subjects import SUFFIXES, is_file_of_weights, refuse_other_paths
 
 Named = str | PathLike[str] | Network | nn.Module
@@ -44,7 +45,7 @@ def load(run: str | PathLike[str] | None = None) -> Run:
         UserError: not a run, or none is finished.
     """
     with as_a_command():
-        return Run(rundir.newest_finished() if run is None else run)
+        return Run(newest_finished() if run is None else run)
 
 
 @checked

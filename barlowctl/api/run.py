@@ -59,7 +59,8 @@ class Run(Network):
     @property
     def finished(self) -> bool:
         """Whether it came to its end; otherwise `pretrain(resume=run)` goes on."""
-        return (self.path / "result.json").is_file()
+        with as_a_command():
+            return bool(rundir.result_of(self.path))
 
     @cached_property
     def recipe(self) -> Recipe:

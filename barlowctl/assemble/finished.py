@@ -60,12 +60,14 @@ def open_run(path: Path) -> FinishedRun:
         )
     method.load_state_dict(dict(loaded.state.model))
     method.eval().to(torch.float32)
-    finished, step = (path / "result.json").is_file(), loaded.state.step
+    finished, step = rundir.is_finished(path), loaded.state.step
     notes = loaded.notes
     if state is not None:
         notes += (f"this is step {step} of the run, the checkpoint that was named",)
     elif not finished:
-        notes += (f"the run is not finished: this is step {step}",)
+        why = "whether the run is finished is not known, its result.json is damaged"
+        is_damaged = (path / rundir.RESULT).is_file()
+        notes += (f"{why if is_damaged else 'the run is not finished'}: this is step {step}",)
     notes += (*note_edited(path, recipe), *own_network.note_changed(path))
     return FinishedRun(path, recipe, method, step, finished, notes, newest=state is None)
 

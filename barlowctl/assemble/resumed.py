@@ -47,7 +47,7 @@ def run_to_resume(
     saved = recipe_of(directory)
     if out is not None:
         raise UserError("--out and --resume exclude each other", next="without --out")
-    if (directory / "result.json").exists():
+    if rundir.result_of(directory):
         longer = another_run(directory, saved, "--init", directory)
         raise UserError(
             f"'{directory}' is finished",

@@ -31,7 +31,7 @@ def check_run(run: str | None, official: Path | None, of_file: list[str], best: 
         of_file: overrides of how a file of weights is read.
     """
     from barlowctl.recipe.overrides import as_typed, without
-    from barlowctl.runs import rundir
+    from barlowctl.runs import newest, rundir
     from barlowctl.runs.subjects import SUFFIXES, is_file_of_weights, refuse_other_paths
 
     is_file = run is not None and is_file_of_weights(run)
@@ -49,7 +49,7 @@ def check_run(run: str | None, official: Path | None, of_file: list[str], best: 
     if run is not None and Path(run).suffix in SUFFIXES:
         refuse_other_paths(run)
     if not is_file and official is None:
-        rundir.newest_finished() if run is None else rundir.find_state(run)
+        newest.newest_finished() if run is None else rundir.find_state(run)
     return is_file
 
 

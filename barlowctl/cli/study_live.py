@@ -88,6 +88,7 @@ class _Tables:
         from rich.console import Group
         from rich.text import Text
 
+        from barlowctl.runs import rundir
         from barlowctl.study import table
         from barlowctl.study.cells import read_progress
 
@@ -107,7 +108,7 @@ class _Tables:
             if cell.record is None and cell.claimed:
                 steps = read_progress(cell)
                 where = f"step {steps[0]:,} of {steps[1]:,}" if steps else "starting"
-                if (cell.path / "result.json").is_file():
+                if rundir.is_finished(cell.path):
                     where = "measuring"
                 parts.append(Text(console.plain(f"  {cell.label}: {where}")))
         return Group(*parts)

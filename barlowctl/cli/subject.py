@@ -26,11 +26,11 @@ def require(named: str | None, data: str | None = None, splits: Sequence[str] = 
     Raises:
         UserError: no run is finished, or nothing is where the network or the images should be.
     """
-    from barlowctl.runs import rundir
+    from barlowctl.runs import newest
     from barlowctl.runs.subjects import refuse_other_paths
 
     if named is None:
-        rundir.newest_finished()
+        newest.newest_finished()
     else:
         refuse_images(named)
         refuse_other_paths(named)
@@ -102,8 +102,8 @@ def newest_finished(console: Console) -> Path:
     Raises:
         UserError: no run is finished.
     """
-    from barlowctl.runs import rundir
+    from barlowctl.runs import newest
 
-    run = rundir.newest_finished()
+    run = newest.newest_finished()
     console.say(f"no run was named: taking the newest finished one, {run}")
     return run

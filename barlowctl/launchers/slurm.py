@@ -52,7 +52,7 @@ cell is one task, which may be killed for memory that others take."""
 # $0 of the inner shell is Python, so that its path may have any character.
 _COMMANDS_OF_RUN = """\
 run={run}
-if [ -e "$run/result.json" ]; then
+if grep -qs '"steps"' "$run/result.json" && [ "$(tail -n 1 "$run/result.json")" = "}}" ]; then  # whole
     echo "$run is finished"
     exit 0
 fi

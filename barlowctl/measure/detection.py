@@ -32,13 +32,13 @@ from barlowctl.files import write_text
 from barlowctl.measure.baselines import baseline, from_weights
 from barlowctl.measure.identity import Identity
 from barlowctl.measure.subjects import Subject
-from barlowctl.measure.trials import by_class, over_trials, published, rounded
+from barlowctl.measure.trials import by_class, over_trials, published, read_back, rounded
 from barlowctl.model import Preprocessing
 from barlowctl.output_paths import Outputs, whole
 from barlowctl.runs import rundir
 from barlowctl.runs.environment import environment
 from barlowctl.signals import stop_requests
-from barlowctl.train.events import RunStarted, Sink
+from barlowctl.train.events import Notice, RunStarted, Sink
 
 PICTURES = 12
 """Test images that are drawn with what was detected in them, spread evenly over the test images."""
@@ -219,8 +219,10 @@ class _Measuring:
         digest = hashlib.sha256(json.dumps(trial, sort_keys=True).encode()).hexdigest()[:16]
         folder = self.folder / f"seed{seed}-{digest[:8]}"
         finished = None
-        if self.ranks.first and (folder / "result.json").is_file():
-            finished = rundir.read_json(folder / "result.json")
+        if self.ranks.first:
+            finished, damage = read_back(folder / "result.json", ("seed", "box", "per_class", "training"))
+            if damage:
+                self.emit(Notice(f"'{folder}' is damaged ({damage}): its test images are scored again"))
         finished = self.ranks.from_first(finished)
         return finished if finished is not None else self._made(job, subject, seed, folder, trial, digest)
 

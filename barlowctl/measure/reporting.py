@@ -121,8 +121,8 @@ def _gather(
     notify: Callable[[str], None],
 ) -> RunPage:
     metrics = read_metrics(run / "metrics.jsonl")
-    finished = (run / "result.json").is_file()
-    result = rundir.read_json(run / "result.json") if finished else {k: v[1][-1] for k, v in metrics.items() if v[1]}
+    finished = rundir.result_of(run)
+    result = finished or {k: v[1][-1] for k, v in metrics.items() if v[1]}
     drawn: list[Picture] = []
     notes = [*note_edited(run, recipe), *cautions(recipe)]
     readings: list[str] = []

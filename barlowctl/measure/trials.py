@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from barlowctl.errors import one_line
 from barlowctl.eval.published import DETECTION
+
+
+def read_back(file: Path, keys: Sequence[str]) -> tuple[dict[str, Any] | None, str]:
+    """What a trial that was finished noted in a JSON file; None where there is none, or it is damaged, with why.
+
+    Args:
+        keys: what it has where it is whole.
+    """
+    if not file.is_file():
+        return None, ""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        missing = [key for key in keys if not isinstance(values, dict) or key not in values]
+    except ValueError as error:
+        return None, one_line(error)
+    return (None, f"{file.name} has no {', '.join(missing)}") if missing else (values, "")
 
 
 def published(task: str) -> dict[str, dict[str, float]]:

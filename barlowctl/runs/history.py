@@ -125,7 +125,7 @@ def read(run: Path) -> History:
     metrics = run / "metrics.jsonl"
     lines = metrics.read_bytes().splitlines() if metrics.is_file() else []
     records = [record for line in lines if (record := _record(line)) is not None]
-    result = rundir.read_json(run / "result.json") if (run / "result.json").is_file() else {}
+    result = rundir.result_of(run)
     newest = max(path.stat().st_mtime for path in (metrics, run / "run.json") if path.exists())
     state: State = "finished" if result else "running" if rundir.is_held(run) else "stopped"
     return History(run, state, about, tuple(records), result, max(0.0, time.time() - newest))

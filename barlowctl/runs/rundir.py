@@ -69,16 +69,13 @@ def create(path: Path | None, name: str, contents: Mapping[str, str | bytes]) ->
 
 
 def _exists(path: Path) -> UserError:
-    return UserError(
-        f"'{path}' exists already, and a run is never overwritten",
-        next=_go_on(path),
-    )
+    return UserError(f"'{path}' exists already, and a run is never overwritten", next=_go_on(path))
 
 
 def _go_on(run: Path) -> str:
     """What to type where a run directory is in the way: the run goes on, or another place is named."""
     elsewhere = shell.line("--out", free(run))
-    unfinished = (run / "recipe.toml").is_file() and not (run / "result.json").is_file()
+    unfinished = (run / "recipe.toml").is_file() and not is_finished(run)
     return f"{resume_line(run)}\n{elsewhere}" if unfinished else elsewhere
 
 
@@ -136,13 +133,41 @@ def read_json(path: Path) -> dict[str, Any]:
             f"'{run}' is not a run: it has no {path.name}", next="barlowctl pretrain --recipe quickstart"
         ) from None
     except ValueError as error:
-        damaged = f"'{path}' is damaged: {error}"
-        if path.name == ABOUT and (run / "recipe.toml").is_file():
-            raise UserError(damaged, next=shell.line("barlowctl", "runs", "restore", run)) from error
-        if path.name == RESULT and checkpoints_of(run):
-            again = f"{shell.line('rm', path)} && {resume_line(run)}"
-            raise UserError(f"{damaged}; the run makes it again from its last checkpoint", next=again) from error
-        raise UserError(damaged, next="restore it from a copy, or start a new run") from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, why: object) -> UserError:
+    """The error of a JSON file of a run, with what makes it again."""
+    run, damaged = path.parent, f"'{path}' is damaged: {why}"
+    if path.name == ABOUT and (run / "recipe.toml").is_file():
+        return UserError(damaged, next=shell.line("barlowctl", "runs", "restore", run))
+    if path.name == RESULT and checkpoints_of(run):
+        again = f"{shell.line('rm', path)} && {resume_line(run)}"
+        return UserError(f"{damaged}; the run makes it again from its last checkpoint", next=again)
+    return UserError(damaged, next="restore it from a copy, or start a new run")
+
+
+def result_of(run: Path) -> dict[str, Any]:
+    """The values of a run's result.json; empty: it is not finished.
+
+    Raises:
+        UserError: the file is damaged: no JSON, or without the number of steps, which every finished run notes.
+    """
+    path = run / RESULT
+    if not path.is_file():
+        return {}
+    values = read_json(path)
+    if not isinstance(values.get("steps"), int):
+        raise _damaged(path, "it has no number of steps")
+    return values
+
+
+def is_finished(run: Path) -> bool:
+    """Whether a run came to its end and its result can be read."""
+    try:
+        return bool(result_of(run))
+    except UserError:
+        return False
 
 
 def fingerprint(about: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -220,29 +245,6 @@ def find(name: str | Path) -> Path:
         allowed="a directory that `barlowctl pretrain` made, or the name of one in BARLOWCTL_RUNS (else ./runs)",
         next="barlowctl runs list",
     )
-
-
-def newest_finished() -> Path:
-    """The most recently finished run of the runs home.
-
-    Raises:
-        UserError: there is none.
-    """
-    results = list(runs_home().glob("*/result.json"))
-    if not results:
-        raise UserError(
-            f"no finished run in '{runs_home()}'",
-            allowed="a run's name or directory as argument (runs are looked for in BARLOWCTL_RUNS, else ./runs)",
-            next="barlowctl pretrain --recipe quickstart",
-        )
-    return max(results, key=_finished_at).parent
-
-
-def _finished_at(result: Path) -> float:
-    """When a run was finished: as it noted (a copy has another date); those of versions before by the file's date."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return datetime.fromisoformat(json.loads(result.read_text(encoding="utf-8"))["finished"]).timestamp()
-    return result.stat().st_mtime
 
 
 def now() -> str:

@@ -28,6 +28,7 @@ from barlowctl.errors import RunDiverged, RunStopped, UserError
 from barlowctl.files import write_text
 from barlowctl.measure.probing import KS, LABEL_FREE, MEASURED, probe_run
 from barlowctl.recipe.schema import Recipe
+from barlowctl.runs import rundir
 from barlowctl.runs.history import steps_of
 from barlowctl.study import figure, starts, studies, table
 from barlowctl.study.directory import Cell, StudyDirectory
@@ -137,7 +138,7 @@ def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None,
         if cell.record is not None:
             return True
         try:
-            if not (cell.path / "result.json").is_file():
+            if not rundir.result_of(cell.path):
                 begun = (cell.path / "recipe.toml").is_file()
                 recipe = cell.recipe if begun else starts.pinned(cell.path.parents[2], cell.recipe)
                 job = prepare(recipe, runtime, data, resume=cell.path if begun else None)
@@ -179,7 +180,7 @@ def _record(cell: Cell) -> dict[str, Any]:
 
 def _training(run: Path) -> dict[str, float]:
     """How long the whole training took, by its own account."""
-    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    result = rundir.result_of(run)
     return {"train": result["wall_seconds"], "train_cpu": result["cpu_seconds"]}
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from barlowctl.assemble.finished import open_run
 from barlowctl.cli.app import run as barlowctl
 
 Captured = pytest.CaptureFixture[str]
@@ -80,6 +82,27 @@ def test_a_damaged_result_is_made_again(trained: Path, recipe: Path, capsys: Cap
     assert barlowctl(RESUME) == 0
     before, after = (json.loads((folder / "result.json").read_text()) for folder in (trained, run))
     assert (before["loss"], before["knn"], before["steps"]) == (after["loss"], after["knn"], after["steps"])
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"run": "runs/stopped", "loss": 1.0}', "[]"])
+def test_a_damaged_result_is_one_thing_to_every_command(
+    trained: Path, stopped: Path, capsys: Captured, content: str
+) -> None:
+    """Not finished, and not to be gone on with before it is away."""
+    (stopped / "result.json").write_text(content)
+    for command in (["runs", "show"], ["report"], ["pretrain", "--resume"], ["runs", "compare", str(trained)]):
+        assert barlowctl([*command, "runs/stopped"]) == 2
+        error = capsys.readouterr().err
+        assert "runs/stopped/result.json' is damaged: " in error
+        assert re.search(r"next: rm .*runs/stopped/result.json && barlowctl pretrain --resume .*runs/stopped", error)
+    assert barlowctl(["runs", "list", "--json"]) == 0
+    assert [one["path"] for one in json.loads(capsys.readouterr().out)["damaged"]] == ["runs/stopped"]
+    assert barlowctl(["probe"]) == 2
+    assert "error: 'runs/stopped/result.json' is damaged: " in capsys.readouterr().err
+    assert barlowctl(["probe", "runs/stopped", "--knn", "--threads", "1"]) == 0
+    printed = "".join(capsys.readouterr())
+    assert "note: whether the run is finished is not known, its result.json is damaged: this is step 10" in printed
+    assert not open_run(stopped).finished
 
 
 @pytest.mark.parametrize(("lines", "lost"), [(0, "steps 1 to 10"), (2, "steps 3 to 10"), (99, None)])

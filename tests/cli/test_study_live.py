@@ -49,7 +49,7 @@ def test_the_tables_fill_and_running_cells_say_where_they_are(directory: StudyDi
         (second.path / "run.json").write_text(json.dumps({"length": {"epochs": 3, "steps_per_epoch": 468}}))
         (second.path / "metrics.jsonl").write_text('{"event": "step", "step": 20}\n{"event": "step", "step": 1040}\n')
         third.path.mkdir(parents=True, exist_ok=True)
-        (third.path / "result.json").write_text("{}")
+        (third.path / "result.json").write_text('{"steps": 20}')
         text = drawn(display)
     for part in ("81.25", "84.50", "33.3", "1/2", "57.3", "1 of 6 cells, 1 h 23 min left"):
         assert part in text, part

@@ -224,6 +224,9 @@ def test_the_same_command_goes_on_where_it_was_stopped(
     assert resumed["scores"] == whole["scores"]
     detections = [Path(result["trials"][0]["folder"]) / "detections.json" for result in (whole, resumed)]
     assert detections[0].read_bytes() == detections[1].read_bytes()
+    (Path(resumed["trials"][0]["folder"]) / "result.json").write_text("{}")
+    again = transfer(capsys, *arguments, "--out", tmp_path / "parts")
+    assert again["scores"] == whole["scores"]
 
 
 def test_the_dry_run_has_schedules_of_eight_devices_and_of_one(trained: Path, shapes: Path, capsys: Captured) -> None:

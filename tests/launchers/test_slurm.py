@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from barlowctl.launchers.slurm import Slurm, run_script, study_script
+from barlowctl.runs import rundir
 
 
 def directives(script: str) -> dict[str, str]:
@@ -73,6 +74,31 @@ def test_both_are_queued_again_after_the_same_exit_codes(
     done = subprocess.run(["bash"], input=make(tmp_path / "x"), text=True, env=environment, capture_output=True)
     assert done.returncode == code, done.stderr
     assert (tmp_path / "requeued").is_file() == again
+
+
+@pytest.mark.parametrize(
+    ("content", "started"),
+    [
+        (rundir.json_text({"run": "x", "steps": 20, "since_start": {"changed": 1.0}}), False),
+        ("{}", True),
+        (rundir.json_text({"run": "x"}), True),
+        (rundir.json_text({"steps": 20, "since_start": {"changed": 1.0}}).removesuffix("}\n"), True),
+    ],
+)
+def test_a_finished_run_is_not_started_again_and_a_damaged_result_is_looked_at(
+    tmp_path: Path, content: str, started: bool
+) -> None:
+    """By `pretrain --resume`, which refuses it."""
+    for name, text in {"srun": f"touch {tmp_path}/started", "scontrol": "true"}.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/result.json").write_text(content)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n"}
+    done = subprocess.run(["bash"], input=run(tmp_path / "x"), text=True, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "started").exists() == started
+    assert (f"{tmp_path}/x is finished" in done.stdout) != started
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 
 from barlowctl.errors import UserError
 from barlowctl.runs import rundir
+from barlowctl.runs.newest import newest_finished
 
 
 @pytest.fixture
@@ -41,14 +42,20 @@ def test_the_newest_finished_run_is_the_one_that_says_so(home: Path) -> None:
         os.utime(file, (date, date))
 
     with pytest.raises(UserError, match="no finished run"):
-        rundir.newest_finished()
+        newest_finished()
     finish("first", "2026-11-26T12:00:00.250+00:00", 2e9)
     finish("half", "2026-11-26T13:00:00.500+02:00", 3e9)
-    assert rundir.newest_finished() == home / "first"
+    assert newest_finished() == home / "first"
     finish("old", None, 1.9e9)  # 2030
-    assert rundir.newest_finished() == home / "old"
+    assert newest_finished() == home / "old"
     finish("old", None, 1.7e9)  # 2023
-    assert rundir.newest_finished() == home / "first"
+    assert newest_finished() == home / "first"
+    (home / "half" / "result.json").write_text('{"finished": "2027-01-01T12:00:00.250+00:00", "st')
+    assert newest_finished() == home / "first"
+    (home / "first" / "result.json").write_text("{}")
+    (home / "old" / "result.json").unlink()
+    with pytest.raises(UserError, match=r"/result.json. is damaged: "):
+        newest_finished()
 
 
 def test_checkpoints_are_in_the_order_of_their_steps(home: Path) -> None:
