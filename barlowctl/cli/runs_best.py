@@ -50,7 +50,7 @@ def best(
         )
     criterion = measured if by is None else criteria.CRITERIA[by]
     choices = choosing.rank([choice for run in runs if (choice := choosing.choose(run, criterion))])
-    lacking = [run for run in runs if choosing.choose(run, criterion) is None]
+    lacking = [run for run in runs if not choosing.measures(run, criterion)]
     if not choices:
         raise UserError(
             f"{criterion.name} is not measured in {_listed(runs)}; measured by: {criterion.measured_by}",
@@ -95,9 +95,9 @@ def _opened(names: list[str] | None) -> list[History]:
 
 
 def _measured_in(runs: list[History]) -> list[str]:
-    from barlowctl.runs.best import choose
+    from barlowctl.runs.best import measures
 
-    return [own.name for own in criteria.CRITERIA.values() if any(choose(run, own) for run in runs)]
+    return [own.name for own in criteria.CRITERIA.values() if any(measures(run, own) for run in runs)]
 
 
 def _listed(runs: list[History]) -> str:
@@ -108,7 +108,8 @@ def _listed(runs: list[History]) -> str:
 def _weights(choice: Choice) -> str:
     if choice.weights is not None:
         return choice.weights.name
-    where = "not there" if choice.start is None else f"its start, {choice.start}"
+    is_damaged = f"step-{choice.step:08d}" in choice.damaged
+    where = "damaged" if is_damaged else "not there" if choice.start is None else f"its start, {choice.start}"
     if choice.stored is None or choice.stored_value is None:
         return where
     return f"{where}; best of its checkpoints: {choice.stored.name} ({choice.stored_value:.5g})"
@@ -134,11 +135,15 @@ def _notes(choices: list[Choice], lacking: list[History], criterion: Criterion) 
             f"{best.run.name} was best before its first step: the weights are those it began with, {best.start}; no "
             "state that it trained is better"
         )
-    elif best.weights is None:
+    elif best.weights is None and f"step-{best.step:08d}" not in best.damaged:
         notes.append(
             f"the weights of {best.run.name} at step {best.step} are not there: a run keeps its newest "
             f'checkpoints, and the best one too with train.keep_best = "{criterion.name}"'
         )
+    for choice in choices:
+        notes += [
+            f"checkpoint {name} of {choice.run.name} is not usable ({why})" for name, why in choice.damaged.items()
+        ]
     return notes
 
 

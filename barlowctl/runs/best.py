@@ -10,6 +10,7 @@ from typing import Any
 from barlowctl.criteria import CRITERIA, Criterion, best
 from barlowctl.runs.history import History
 from barlowctl.runs.rundir import checkpoint_of, checkpoints_of
+from barlowctl.runs.states import damage
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,9 @@ class Choice:
 
     Attributes:
         step, epoch, value: of the best evaluation; the epoch is counted from 1. ties: steps that are as good, later.
-        weights: the checkpoint of that step; None: it is not there any more.
-        stored_step, stored_value: of the best evaluation whose checkpoint is there; None: there is none.
+        weights: the checkpoint of that step; None: it is not there any more, or damaged.
+        damaged: checkpoints of evaluations whose weights cannot be used, by name, with why.
+        stored_step, stored_value: of the best evaluation whose checkpoint is there and whole; None: there is none.
     """
 
     run: History
@@ -31,6 +33,7 @@ class Choice:
     weights: Path | None
     stored_step: int | None
     stored_value: float | None
+    damaged: Mapping[str, str]
 
     @property
     def score(self) -> float:
@@ -51,7 +54,8 @@ class Choice:
         state = self.weights or self.stored
         if state is None:
             return None
-        return self.run.path if state == checkpoints_of(self.run.path)[-1] else state
+        whole = [path for path in checkpoints_of(self.run.path) if path.name not in self.damaged]
+        return self.run.path if state == whole[-1] else state
 
     @property
     def start(self) -> str | None:
@@ -71,6 +75,7 @@ class Choice:
             self.criterion.name: self.value,
             "ties": list(self.ties),
             "weights": None if self.weights is None else str(self.weights),
+            "damaged": dict(self.damaged),
             "start": self.start,
             "best_stored": None
             if self.stored is None
@@ -78,16 +83,35 @@ class Choice:
         }
 
 
-def choose(run: History, criterion: Criterion) -> Choice | None:
-    """The best evaluation of a run; None: it has none with that measure."""
-    evaluations = [record for record in run.records if record["event"] == "evaluation"]
+def measures(run: History, criterion: Criterion) -> bool:
+    """Whether an evaluation of a run has a measure."""
+    return best(criterion, _evaluations(run)) is not None
+
+
+def _evaluations(run: History) -> list[Mapping[str, Any]]:
+    return [record for record in run.records if record["event"] == "evaluation"]
+
+
+def choose(run: History, criterion: Criterion, *, every_byte: bool = False) -> Choice | None:
+    """The best evaluation of a run; None: it has none with that measure.
+
+    Args:
+        every_byte: see `barlowctl.runs.states.damage`; False looks at the sizes of the files of checkpoints alone.
+    """
+    evaluations = _evaluations(run)
     chosen = best(criterion, evaluations)
     if chosen is None:
         return None
+    damaged = {path.name: why for path in checkpoints_of(run.path) if (why := damage(path, every_byte=every_byte))}
+
+    def intact(step: int) -> Path | None:
+        path = checkpoint_of(run.path, step)
+        return None if path is None or path.name in damaged else path
+
     steps = [chosen.step, *chosen.ties]  # of several that are as good, one whose weights are there
-    step = next((step for step in steps if checkpoint_of(run.path, step) is not None), chosen.step)
+    step = next((step for step in steps if intact(step) is not None), chosen.step)
     epoch = next(int(record["epoch"]) for record in evaluations if record["step"] == step)
-    stored = best(criterion, [record for record in evaluations if checkpoint_of(run.path, record["step"]) is not None])
+    stored = best(criterion, [record for record in evaluations if intact(record["step"]) is not None])
     return Choice(
         run,
         criterion,
@@ -95,20 +119,30 @@ def choose(run: History, criterion: Criterion) -> Choice | None:
         epoch + 1,
         chosen.value,
         tuple(other for other in steps if other != step),
-        checkpoint_of(run.path, step),
+        intact(step),
         None if stored is None else stored.step,
         None if stored is None else stored.value,
+        damaged,
     )
 
 
 def rank(choices: Sequence[Choice]) -> list[Choice]:
-    """The best first; of runs that are as good, in their order."""
-    return sorted(choices, key=lambda choice: -choice.score)
+    """The best first; of runs that are as good, in their order.
+
+    Of the first weights that are there every byte is read.
+    """
+    ranked = sorted(choices, key=lambda choice: -choice.score)
+    for place, choice in enumerate(ranked):
+        if choice.subject is not None:
+            ranked[place] = choose(choice.run, choice.criterion, every_byte=True) or choice
+            if ranked[place].subject is not None:
+                break
+    return ranked
 
 
 def first_measured(runs: Sequence[History]) -> Criterion | None:
     """What runs are chosen by where nothing is said: the first of `CRITERIA` that one of them has."""
-    return next((own for own in CRITERIA.values() if any(choose(run, own) for run in runs)), None)
+    return next((own for own in CRITERIA.values() if any(measures(run, own) for run in runs)), None)
 
 
 def differences(choices: Sequence[Choice]) -> dict[str, list[str]]:

@@ -14,7 +14,6 @@ saved with, as far as `tensor_files` says.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -32,15 +31,11 @@ from barlowctl.amounts import counted
 from barlowctl.errors import UserError
 from barlowctl.files import atomic_write, remove_at_once, remove_partial
 from barlowctl.output_paths import why_not_written
+from barlowctl.runs.states import MODEL_FILE, STATE_FILE, body_digest, sha256_of
 from barlowctl.train.tensor_files import flatten, read_tensors, unflatten, write_tensors
 
 FORMAT = 1
-MODEL_FILE, OPTIMIZER_FILE, RANDOM_FILE, STATE_FILE = (
-    "model.safetensors",
-    "optimizer.safetensors",
-    "random.safetensors",
-    "state.json",
-)
+OPTIMIZER_FILE, RANDOM_FILE = "optimizer.safetensors", "random.safetensors"
 _TENSOR_FILES = (MODEL_FILE, OPTIMIZER_FILE, RANDOM_FILE)
 _NAME = re.compile(r"step-(\d{8,})")
 
@@ -207,9 +202,9 @@ def _write(directory: Path, state: TrainingState) -> None:
         "optimizer": optimizer,
         "extra": extra,
         "layout": layout,
-        "sha256": {name: _sha256(directory / name) for name in _TENSOR_FILES},
+        "sha256": {name: sha256_of(directory / name) for name in _TENSOR_FILES},
     }
-    text = json.dumps({"body": body, "sha256": _body_digest(body)}, indent=1, allow_nan=False)
+    text = json.dumps({"body": body, "sha256": body_digest(body)}, indent=1, allow_nan=False)
     (directory / STATE_FILE).write_text(text + "\n")
 
 
@@ -217,13 +212,13 @@ def _read(directory: Path, model_only: bool) -> TrainingState:
     try:
         document = json.loads((directory / STATE_FILE).read_bytes())
         body = document["body"]
-        if _body_digest(body) != document["sha256"]:
+        if body_digest(body) != document["sha256"]:
             raise _Unusable(f"{STATE_FILE} was altered")
         if body["format"] != FORMAT:
             raise _Unusable(f"it has format {body['format']}, this version reads format {FORMAT}")
         tensors: dict[str, dict[str, Tensor]] = {}
         for name in _TENSOR_FILES[:1] if model_only else _TENSOR_FILES:
-            if _sha256(directory / name) != body["sha256"][name]:
+            if sha256_of(directory / name) != body["sha256"][name]:
                 raise _Unusable(f"{name} was altered or cut short")
             tensors[name] = read_tensors(directory / name, body["layout"][name])
     except OSError as error:
@@ -241,15 +236,6 @@ def _read(directory: Path, model_only: bool) -> TrainingState:
         random=tensors.get(RANDOM_FILE, {}),
         extra={} if saved is None else unflatten(body["extra"], saved),
     )
-
-
-def _body_digest(body: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _step(path: Path) -> int:

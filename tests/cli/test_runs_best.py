@@ -194,6 +194,35 @@ def test_values_that_are_not_on_one_scale_are_said(home: Path, capsys: Captured)
     )
 
 
+def test_weights_that_are_damaged_are_not_advised(home: Path, capsys: Captured) -> None:
+    """A size that is wrong is seen in all runs; of the weights that are advised, every byte is read."""
+    write(home / "a", knn=[60.0, 50.0])
+    write(home / "b", knn=[70.0, 65.0])
+    first, second = (home / "b" / "checkpoints" / f"step-{step:08d}" for step in (10, 20))
+    weights = first / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1])
+    result = document(capsys)
+    assert result["best"]["damaged"] == {first.name: "model.safetensors was altered or cut short"}
+    assert (result["best"]["weights"], result["best"]["best_stored"]["step"]) == (None, 20)
+    assert result["next"][0] == f"barlowctl export {home / 'b'}"
+    assert result["notes"] == [
+        f"checkpoint {first.name} of b is not usable (model.safetensors was altered or cut short)"
+    ]
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # of the same size
+    assert document(capsys)["next"] == result["next"]
+    (second / "state.json").write_text("{")
+    (second / "model.safetensors").unlink()
+    other = home / "a" / "checkpoints" / first.name
+    assert document(capsys)["next"][0] == f"barlowctl export {other}"
+    shutil.rmtree(second)
+    weights.unlink()
+    assert barlowctl(["runs", "best"]) == 0
+    printed = capsys.readouterr().out
+    assert f"checkpoint {first.name} of b is not usable (model.safetensors is not there)" in printed
+    assert f"next: barlowctl export {other}" in printed
+
+
 def test_a_measure_that_nobody_has_is_refused_with_one_that_somebody_has(home: Path, capsys: Captured) -> None:
     write(home / "a", knn=[50.0, float("nan")])
     write(home / "b", feature_spread=[0.1])
