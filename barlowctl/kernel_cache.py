@@ -24,11 +24,37 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import numba
-from numba.core import caching, event
+from numba.core import caching, codegen, event
 from numba.core.compiler_lock import global_compiler_lock
 
 from barlowctl import locks
 from barlowctl.waits import Wait
+
+
+def permits_tiles() -> bool:
+    """Whether the system lets this process use a processor's tiles (Intel's AMX), as far as torch can say it.
+
+    Linux is asked for it once by each process, and refuses in some virtual machines and sandboxes.
+    """
+    import torch  # a second, which a processor without tiles does not need here
+
+    ask = getattr(getattr(torch._C, "_cpu", None), "_init_amx", None)
+    return ask is None or bool(ask())
+
+
+def leave_out_refused_tiles() -> None:
+    """Have numba compile as for a processor without tiles (AMX) where the system does not let this process use them.
+
+    numba keeps kernels by what the processor that they are compiled for can do: those without tiles and those with them
+    are others. It asks once, when it compiles first; a person's own NUMBA_CPU_FEATURES hold.
+    """
+    config: Any = numba.config
+    features = codegen.get_host_cpu_features()
+    if config.CPU_FEATURES is None and "+amx-tile" in features.split(",") and not permits_tiles():
+        config.CPU_FEATURES = features.replace("+amx", "-amx")
+
+
+leave_out_refused_tiles()
 
 
 class _AllSources:

@@ -365,3 +365,25 @@ def test_others_kernels_are_kept_as_numba_does(tmp_path: Path) -> None:
 def values_of_nothing() -> int:
     """A function in a file, which numba can keep."""
     return 0
+
+
+HOST = "+64bit,+amx-tile,-amx-fp16,+amx-bf16,+avx512bf16"
+
+
+@pytest.mark.parametrize(
+    ("features", "own", "permitted", "compiled_for"),
+    [
+        (HOST, None, False, "+64bit,-amx-tile,-amx-fp16,-amx-bf16,+avx512bf16"),
+        (HOST, None, True, None),  # what the host has
+        (HOST, "+avx2", False, "+avx2"),
+        ("+64bit,-amx-tile,+avx512bf16", None, False, None),
+    ],
+)
+def test_kernels_are_compiled_without_tiles_that_the_system_refuses(
+    features: str, own: str | None, permitted: bool, compiled_for: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_cache.codegen, "get_host_cpu_features", lambda: features)
+    monkeypatch.setattr(numba.config, "CPU_FEATURES", own)
+    monkeypatch.setattr(kernel_cache, "permits_tiles", lambda: permitted)
+    kernel_cache.leave_out_refused_tiles()
+    assert compiled_for == numba.config.CPU_FEATURES

@@ -77,13 +77,15 @@ def base_recipe(recipe: Recipe) -> Recipe:
     return load.override(recipe, [*TWO_VIEWS, *AS_OTHERS[method], f"eval.crop={size}", f"eval.resize={size}"])
 
 
-def check_jpegs(recipe: Recipe) -> None:
-    """Refuse images that no JPEG holds.
+def check_wishes(recipe: Recipe, ablation: bool, loading: bool) -> None:
+    """Refuse an ablation of another method, and to load it, or images that no JPEG holds.
 
     Raises:
-        UserError: neither grey nor in colour.
+        UserError: another method than Barlow Twins; images neither grey nor in colour that are to be loaded.
     """
-    if (channels := preprocessing_of(recipe).channels) not in (1, 3):
+    if ablation or loading:
+        only_barlow_twins(recipe.objective, "--ladder" if ablation else "--loading")
+    if loading and (channels := preprocessing_of(recipe).channels) not in (1, 3):
         raise UserError(
             f"--loading reads JPEGs, and this recipe's images have {counted(channels, 'channel')}",
             allowed="1 or 3",
@@ -179,12 +181,9 @@ def compare(
             (memory that runs out, a broken library) is left out with the reason, and the others go on.
     """
     recipe = base_recipe(recipe)
-    if ablation or loading:
-        only_barlow_twins(recipe.objective, "--ladder" if ablation else "--loading")
+    check_wishes(recipe, ablation, loading)
     chosen, without = ([], dict[str, str]()) if ablation else choose_rows(names, recipe.objective.name)
     check_step(recipe, device)
-    if loading:
-        check_jpegs(recipe)
     flops = training_flops(recipe)
     common = StepSettings(OURS, recipe, device, threads, warmup, steps)
     with temporary_folder() as folder:

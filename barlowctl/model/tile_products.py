@@ -40,10 +40,11 @@ class _Pairs(NamedTuple):
 @cache
 def is_usable() -> bool:
     """Whether the processor multiplies in bfloat16 by tiles that the system lets this process use, or by vectors."""
-    from barlowctl.model import vector_code  # llvmlite takes a while, which evaluation does not need
+    from barlowctl import kernel_cache  # numba takes a while, which evaluation does not need
+    from barlowctl.model import vector_code
 
     if vector_code.has_amx():
-        return is_permitted() and hasattr(getattr(torch._C, "_cpu", None), "_init_amx")
+        return kernel_cache.permits_tiles() and hasattr(getattr(torch._C, "_cpu", None), "_init_amx")
     return vector_code.has_bf16_vectors()
 
 
@@ -53,15 +54,6 @@ def has_tiles() -> bool:
     from barlowctl.model import vector_code
 
     return is_usable() and vector_code.has_amx()
-
-
-def is_permitted() -> bool:
-    """Whether the system lets this process use a processor's tiles, as far as torch can say it.
-
-    Linux is asked for it once by each process, and refuses in some virtual machines and sandboxes.
-    """
-    ask = getattr(getattr(torch._C, "_cpu", None), "_init_amx", None)
-    return ask is None or bool(ask())
 
 
 def takes(weight: Tensor) -> bool:

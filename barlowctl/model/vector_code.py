@@ -9,11 +9,14 @@ import numba
 from llvmlite import binding, ir
 from numba.core import cgutils
 
+from barlowctl import kernel_cache
+
 LONG = ir.IntType(64)
 
 
 def features() -> dict[str, bool]:
     """What the processor that kernels are compiled for can do, by LLVM's names; what is missing it cannot."""
+    kernel_cache.leave_out_refused_tiles()
     config: Any = numba.config
     if config.CPU_FEATURES is None:
         return dict(binding.get_host_cpu_features())

@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from barlowctl.kernels import thread_team
-from barlowctl.model import tile_products
 
 STEP = 16
 """Channels in and out are multiples of it."""
@@ -62,8 +61,10 @@ def is_x86_without_amx() -> bool:
     """
     from llvmlite import binding  # takes a while, which evaluation does not need
 
-    x86 = platform.machine().lower() in {"x86_64", "amd64"}
-    return x86 and not (dict(binding.get_host_cpu_features()).get("amx-bf16", False) and tile_products.is_permitted())
+    from barlowctl import kernel_cache
+
+    amx = dict(binding.get_host_cpu_features()).get("amx-bf16", False)
+    return platform.machine().lower() in {"x86_64", "amd64"} and not (amx and kernel_cache.permits_tiles())
 
 
 def fits(weight: Tensor, height: int, width: int, dtype: torch.dtype) -> bool:

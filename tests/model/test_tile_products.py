@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -430,3 +432,34 @@ def gradients(network: nn.Module, x: Tensor, dtype: torch.dtype | None) -> dict[
         out = network(x)
     (out.double() * torch.linspace(-1, 1, out.numel(), dtype=torch.float64).view(out.shape)).sum().backward()
     return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+
+
+REFUSED = """
+import torch
+from llvmlite import binding
+
+host = binding.get_host_cpu_features()
+if not (host.get("avx512f") and host.get("avx512bf16")):
+    raise SystemExit("no vectors")
+host |= {"amx-tile": True, "amx-bf16": True}
+binding.get_host_cpu_features = lambda: host
+torch._C._cpu._init_amx = lambda: False
+
+from barlowctl.model import tile_products, tile_sums
+
+assert (tile_products.is_usable(), tile_products.has_tiles(), tile_sums.HAS_TILES) == (True, False, False)
+torch.manual_seed(0)
+x = torch.randn(32, 32, 3, 3).bfloat16().contiguous(memory_format=torch.channels_last)
+weight = torch.randn(32, 32, 3, 3).bfloat16().float()
+result = tile_products.convolve(x, weight, (1, 1), (1, 1)).double()
+expected = torch.nn.functional.conv2d(x.double(), weight.double(), padding=1)
+assert (result - expected).norm() / expected.norm() < 2e-3  # half of a bfloat16's last bit
+"""
+
+
+def test_vectors_are_taken_where_the_system_refuses_tiles() -> None:
+    """As in a sandbox on a processor with AMX: the kernels are those for vectors, whatever was compiled for tiles."""
+    done = subprocess.run([sys.executable, "-c", REFUSED], capture_output=True, text=True, check=False)
+    if done.stderr == "no vectors\n":
+        pytest.skip("this processor multiplies no vectors of bfloat16")
+    assert done.returncode == 0, done.stderr
