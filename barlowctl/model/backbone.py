@@ -270,7 +270,8 @@ def built_for(backbone: nn.Module) -> int | None:
     if not (config.get("fixed_input_size") or takes_any_size(backbone)):
         return None
     sides = (getattr(part, "img_size", None) for part in (getattr(backbone, "patch_embed", None), backbone))
-    height, width = next((side for side in sides if side is not None), config["input_size"][1:])
+    built = next((side for side in sides if side is not None), config["input_size"][1:])
+    height, width = (built, built) if isinstance(built, int) else built  # EfficientViT of Microsoft notes a number
     return int(height) if height == width else None
 
 

@@ -314,6 +314,7 @@ def test_what_its_library_cannot_load_is_an_error_and_leaves_nothing(
 
 NOT_OF_THE_CROP: dict[str, dict[str, Any]] = {
     "crossvit_9_240": {"size": 224, "embed_dim": (16, 32), "depth": ((1, 1, 0),), "num_heads": (1, 1)},
+    "efficientvit_m0": {"size": 48, "embed_dim": (16, 32, 48), "num_heads": (1, 1, 1)},  # notes its size as a number
     "test_vit2": {"size": 48, "depth": 1, "embed_dim": 16},
     "vit_tiny_patch16_224": {
         "size": 48, "img_size": 80, "depth": 1, "embed_dim": 16, "num_heads": 1, "dynamic_img_size": True

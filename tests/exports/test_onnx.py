@@ -52,7 +52,7 @@ class Case:
             if self is TINY
             else build_backbone(self.name, in_chans=self.channels, stem=self.stem, zero_init_last=False, **args)
         )
-        if args.get("dynamic_img_size"):
+        if args.get("dynamic_img_size") and hasattr(backbone, "pos_embed"):
             nn.init.normal_(backbone.pos_embed)  # as they are drawn they hardly matter
         return ExportedModel(
             backbone=as_after_training(backbone),
@@ -78,6 +78,9 @@ VIT = '{"img_size": 32, "patch_size": 8, "depth": 1}'
 OF_80_PIXELS = (
     '{"img_size": 80, "patch_size": 8, "depth": 1, "embed_dim": 64, "num_heads": 1, "dynamic_img_size": true}'
 )
+SWIN_OF_64_PIXELS = (
+    '{"img_size": 64, "depths": [2, 2, 2, 1], "embed_dim": 32, "num_heads": [1, 1, 1, 1], "dynamic_img_size": true}'
+)
 SMALL = {
     "resnet": Case("resnet10t", 32, '{"channels": [8, 16, 16, 32]}', with_preprocessing=True, precision="fp16"),
     "vit": Case("vit_tiny_patch16_224", 32, VIT),
@@ -92,6 +95,7 @@ OTHERS = {
     "deit, images of another size": Case("deit_tiny_distilled_patch16_224", 112, OF_80_PIXELS),
     "regnet": Case("regnetx_002", 64, with_preprocessing=True),
     "mobilenet": Case("mobilenetv3_small_050", 64),
+    "swin, images of another size": Case("swin_tiny_patch4_window7_224", 96, SWIN_OF_64_PIXELS),
     "swin": Case("swin_tiny_patch4_window7_224", 224, with_preprocessing=True),
 }
 TINY = Case("resnet10t", 32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any, cast
 
 import torch
@@ -30,7 +31,8 @@ class OnnxNetwork(nn.Module):
         preprocessing = model.preprocessing
         self.normalization = preprocessing.normalization() if with_preprocessing else nn.Identity()
         self.backbone = copy.deepcopy(model.backbone).cpu().to(memory_format=torch.contiguous_format)
-        if takes_any_size(self.backbone):  # ONNX interpolates otherwise than torch; here it is done once, by timm
+        if takes_any_size(self.backbone) and not _has_windows(self.backbone):
+            # ONNX interpolates position embeddings otherwise than torch; here it is done once, by timm
             cast(Any, self.backbone).set_input_size(img_size=(preprocessing.crop, preprocessing.crop))
         self.backbone.to(torch.float16 if precision == "fp16" else torch.float32)
         _bounds_as_numbers(self.backbone)
@@ -58,6 +60,11 @@ class OnnxNetwork(nn.Module):
         """A batch of zeros in the shape and type that the network takes."""
         images, channels, *sides = self.shape
         return torch.zeros(images, *sides, channels, dtype=torch.uint8) if self.pixels else torch.zeros(self.shape)
+
+
+def _has_windows(network: nn.Module) -> bool:
+    """Whether timm changes the size of its windows with the size of images, as a Swin's: that is another network."""
+    return "window_size" in inspect.signature(cast(Any, network).set_input_size).parameters
 
 
 def _bounds_as_numbers(network: nn.Module) -> None:
