@@ -125,14 +125,16 @@ class _Measuring:
     def __init__(
         self, task: Task, runtime: Runtime, folder: Path, emit: Sink, ranks: Ranks, preprocessing: Preprocessing
     ) -> None:
-        self.normalization, choices = _normalization(preprocessing), choices_of(preprocessing)
-        self.choices = {} if choices == Choices() else {"choices": asdict(choices)}
+        self.normalization = _normalization(preprocessing)
         self.task, self.runtime, self.emit, self.ranks = task, runtime, emit, ranks
         self.folder = folder / f"detection-{task.name}"
         self.device = device_of_rank(runtime.device, ranks)
         self.threads = set_threads(runtime, ranks=ranks)
         self.per_device = task.settings.images_per_device(ranks.size)
-        self.images, self.tested_on = detection_images.open_images(task.name, task.data, choices)
+        self.images, self.tested_on = detection_images.open_images(task.name, task.data, choices_of(preprocessing))
+        self.images.reading.conversion.ranges.decide()  # a range that is measured is part of what a trial is named by
+        choices = self.images.reading.conversion.for_others()
+        self.choices = {} if choices == Choices() else {"choices": asdict(choices)}
         self.of_benchmark = detection_images.are_published(task.name, self.images, self.tested_on)
         self.notes = [*self.images.notices, *self.tested_on.notices]
         self.settings = self._settings()

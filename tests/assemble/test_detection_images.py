@@ -105,3 +105,21 @@ def test_what_is_advised_works_in_a_detector(
     assert "error: 5 bands are chosen (data.bands), and a detector's images are grey or RGB" in says
     assert "'data.bands=[1,2,3]'" in says.splitlines()[-1]
     assert barlowctl([*command, "--set", "data.bands=[4,3,2]", "--set", "data.range=type"]) == 0
+
+
+def test_a_trial_is_named_by_the_range_of_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was trained under another one, measured of these images or typed, is another trial; 8 bits have none."""
+    monkeypatch.chdir(tmp_path)
+    noted = {}
+    sets = {"deep": write(tmp_path / "deep", deep), "bytes": write(tmp_path / "bytes", lambda n: bands(n)[..., :3])}
+    for name, flags in {"deep": [], "typed": ["--set", "data.range=0:6000"], "bytes": []}.items():
+        data = str(sets["bytes" if name == "bytes" else "deep"])
+        command = ["transfer", "test_resnet", "--task", "coco", "--data", data, *TINY, *flags, "--out", name, "--json"]
+        assert barlowctl(command) == 0
+        folder = Path(json.loads(capsys.readouterr().out)["trials"][0]["folder"])
+        about = json.loads((folder / "run.json").read_text())
+        noted[name] = (about.get("choices", {}).get("range"), folder.name)
+    assert [chosen for chosen, _ in noted.values()] == ["uint16=0:4095", "0:6000", None]
+    assert noted["deep"][1] != noted["typed"][1]
