@@ -130,4 +130,4 @@ def _listed(widths: tuple[int, ...]) -> str:
 
 def _working(recipe: Recipe) -> int:
     """Bytes that the objective takes for a while beside a step's."""
-    return recipe.objective.working_bytes(recipe.train.batch_size)
+    return recipe.objective.working_bytes(recipe.train.batch_size, recipe.model.projector[-1])

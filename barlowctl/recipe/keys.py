@@ -40,6 +40,10 @@ class Keys(Section):
         """Keys that memory grows with, for batches of so many images."""
         return []
 
-    def working_bytes(self, batch: int) -> int:
-        """Bytes that the loss of such a batch takes for a while, where they are more than a few embeddings."""
+    def working_bytes(self, batch: int, width: int) -> int:
+        """Bytes that the loss of such a batch takes for a while, where they are more than a few embeddings.
+
+        Args:
+            width: of the embeddings.
+        """
         return 0

@@ -108,6 +108,15 @@ class PIRL(Keys):
     negatives: Annotated[int, Field(ge=1, le=2**20)] = Field(32000, description="rows that a step draws of the bank")
     momentum: Probability = Field(0.5, description="share of a row of the bank that stays when its image was seen")
 
+    def large(self, batch: int) -> list[Large]:
+        """See `Keys`."""
+        usual = PIRL.model_fields["negatives"].default
+        return [Large("negatives", self.negatives, usual, usual)]
+
+    def working_bytes(self, batch: int, width: int) -> int:
+        """See `Keys`: the rows that are drawn of the bank, in float32, and their numbers."""
+        return self.negatives * (4 * width + 8)
+
 
 class BYOL(Keys):
     """BYOL. Its heads, projector and predictor, are in `[model]`: published are [4096, 256] and [4096]."""
@@ -157,7 +166,7 @@ class SwAV(Keys):
         most = SwAV.model_fields["prototypes"].default
         return [Large("prototypes", self.prototypes, most, most), Large("queue", self.queue, 3840, 0)]
 
-    def working_bytes(self, batch: int) -> int:
+    def working_bytes(self, batch: int, width: int) -> int:
         """See `Keys`: scores of both anchors in float64, three times, while codes are balanced."""
         return 3 * 8 * 2 * (batch + self.queue) * self.prototypes
 

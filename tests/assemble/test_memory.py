@@ -88,6 +88,11 @@ def test_weights_that_leave_no_room_are_no_matter_of_images(monkeypatch: pytest.
     with pytest.raises(UserError, match=r"objective\.queue is 1000000") as error:
         check_step(swav, of_step(0.1), 128)
     assert error.value.next == "--set objective.queue=0"
+    patches = ("views.patches.grid=3", "views.patches.cell=10", "views.patches.window=8")
+    wide = ("objective.name=pirl", "objective.negatives=1048576", "model.projector=[2048]", *patches)
+    with pytest.raises(UserError, match=r"objective\.negatives is 1048576: a step .* takes about 10 GiB") as error:
+        check_step(recipe_of(*wide), of_step(0.1, rest=2.0), 128)
+    assert error.value.next == "--set objective.negatives=32000"
 
 
 def test_what_ran_out_in_a_step_is_answered_by_what_is_large() -> None:

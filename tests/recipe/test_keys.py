@@ -19,15 +19,22 @@ def test_what_is_large_is_said_by_the_methods_that_hold_it() -> None:
         ("prototypes", 7, 3000, 3000),
         ("queue", 9, 3840, 0),
     ]
+    patches = ["views.patches.grid=3", "views.patches.cell=10", "views.patches.window=8"]
+    assert large("objective.name=pirl", "objective.negatives=1048576", *patches) == [
+        ("negatives", 1048576, 32000, 32000)
+    ]
     for name in ("moco", "moco-v2"):  # a whole number of batches, as a queue must have
         assert large(f"objective.name={name}", "objective.queue=192") == [("queue", 192, 65472, 65472)]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_methods_loss_says_what_it_takes(name: str) -> None:
-    """Sinkhorn's scores of two anchors: batch and queue by prototypes, float64, three of them at a time."""
+    """Sinkhorn's scores of two anchors: batch and queue by prototypes, float64, three of them at a time.
+
+    PIRL's negatives are gathered from the bank: rows of 128 numbers of float32, by numbers of 64 bits.
+    """
     predictor = ["model.predictor=[64]"] if name in ("byol", "simsiam") else []
     patches = ["views.patches.grid=3", "views.patches.cell=10", "views.patches.window=8"] if name == "pirl" else []
     objective = load("quickstart", [f"objective.name={name}", *predictor, *patches]).objective
-    expected = 3 * 8 * 2 * (50 + 0) * 3000 if name == "swav" else 0
-    assert objective.working_bytes(50) == expected
+    expected = {"swav": 3 * 8 * 2 * (50 + 0) * 3000, "pirl": 32000 * (128 * 4 + 8)}.get(name, 0)
+    assert objective.working_bytes(50, 128) == expected
