@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 ROOM = 16
 """Characters that leave a column readable: the first column stays whole where all others have them."""
@@ -26,3 +27,18 @@ def column_widths(least: Sequence[int], whole: Sequence[int], room: int) -> list
         widths[column] += more
         left -= more
     return widths
+
+
+def listed_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+    """A Rich table whose columns have no room beside one another: under each row's first cell, what the others hold."""
+    from rich import box
+    from rich.table import Table
+
+    listed = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    listed.add_column(columns[0], overflow="fold")
+    listed.add_column("", overflow="fold")
+    for first, *others in rows:
+        listed.add_row(first, "")
+        for name, cell in zip(columns[1:], others, strict=True):
+            listed.add_row(f"  {name}", cell)
+    return listed

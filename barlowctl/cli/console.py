@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from barlowctl import launcher, starting, waits
-from barlowctl.cli.column_widths import ROOM, column_widths, longest_word
+from barlowctl.cli.column_widths import ROOM, column_widths, listed_table, longest_word
 from barlowctl.cli.folding import for_stream
 from barlowctl.errors import Aborted, RunStopped, UserError
 
@@ -111,7 +111,7 @@ class Console:
             self.rich.print(self.drawn_table(title, columns, rows))
 
     def drawn_table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
-        """A table as a Rich object, for displays that are redrawn."""
+        """A table as a Rich object, for displays that are redrawn; a list, row by row, where words have no room."""
         from rich import box
         from rich.cells import cell_len
         from rich.table import Table
@@ -126,7 +126,10 @@ class Console:
             table.padding = (0, 1, 0, 0)
             least = [longest_word(column, cell_len) for column in zip(map(self._cell, columns), *cells, strict=True)]
             least[0] = widths[0] if whole_names else least[0]
-            fixed = column_widths(least, widths, self.rich.width - 2 * len(widths) - 1) or fixed
+            fitting = column_widths(least, widths, self.rich.width - 2 * len(widths) - 1)
+            if fitting is None and len(columns) > 2:
+                return listed_table(self.plain(title), [self._cell(column) for column in columns], cells)
+            fixed = fitting or fixed
         for number, column in enumerate(columns):
             numeric = number > 0 and all(isinstance(row[number], int | float) for row in rows)
             table.add_column(

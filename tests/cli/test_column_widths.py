@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import pytest
 
@@ -34,6 +35,25 @@ def test_words_of_a_table_stay_whole_on_a_narrow_terminal(width: int, monkeypatc
     words = [word for line in lines for word in line.split()]
     for word in ("finished", "46.93", "run-0", "record", "best"):
         assert word in words
+
+
+def test_columns_without_room_beside_one_another_are_listed_row_by_row() -> None:
+    """As `runs table --settings` has them, at 60 columns: no word is broken, and each value is beside its name."""
+    keys = ["objective.lambd", "model.projector", "train.batch_size", "optimizer.name", "views.first.blur"]
+    console = Console()
+    console.rich.file = io.StringIO()
+    console.rich.width = 60
+    console.table(
+        "", ("runs", *keys, "seeds"), [("a", "0.0051", "[64, 64]", "128", "lars", "1.0", "3"), ("b", *"123456")]
+    )
+    lines = [line.split(maxsplit=1) for line in console.rich.file.getvalue().splitlines() if line.strip()]
+    first = ["0.0051", "[64, 64]", "128", "lars", "1.0", "3"]
+    values = [[word.strip() for word in line] for line in lines if line[0] in ("a", "b", *keys)]
+    assert values == [["a"], *zipped(keys, first), ["b"], *zipped(keys, "123456")]
+
+
+def zipped(keys: Sequence[str], values: Sequence[str]) -> list[list[str]]:
+    return [[key, value] for key, value in zip(keys, values, strict=False)]
 
 
 def test_a_name_of_wide_letters_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
