@@ -28,6 +28,7 @@ from barlowctl.assemble.model import begin_method, check_image_size, move_to_dev
 from barlowctl.assemble.precision import Precision, of_run
 from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.assemble.run_recipe import recipe_of
+from barlowctl.assemble.same_on_ranks import check_images, check_recipe
 from barlowctl.assemble.start import Start, begin
 from barlowctl.data.loaders.base import ViewLoader
 from barlowctl.distributed import ALONE, Ranks
@@ -158,11 +159,13 @@ def prepare(
         UserError: no such images, weights or device, or sizes that do not fit together.
     """
     recipe, start = started(recipe, ranks, resume)
+    check_recipe(recipe, ranks)
     device = device_of_rank(runtime.device, ranks)
     if recipe.train.compile:
         check_compiler(device)
     threads = set_threads(runtime, recipe.train.cpu_threads, ranks)
     source = open_recipe_images(recipe, "train", data)
+    check_images(source, ranks)
     loader = choose_loader(source, runtime.loader)
     usable, held = count(source, source.num_samples, recipe)
     resolved = resolve(recipe, device, threads, usable, loader, ranks=ranks.size, held=held)

@@ -17,6 +17,7 @@ from barlowctl.assemble.data import choices_of
 from barlowctl.assemble.detection import DetectionJob, named, newest_step
 from barlowctl.assemble.detection_settings import DetectionSettings
 from barlowctl.assemble.machine import Runtime, device_of_rank, set_threads
+from barlowctl.assemble.same_on_ranks import check_trial
 from barlowctl.assemble.start import read_same
 from barlowctl.channels import are_bands
 from barlowctl.data.images.conversion import Choices
@@ -219,6 +220,7 @@ class _Measuring:
         if (normalization := _normalization(subject.preprocessing)) != self.normalization:
             trial["normalization"] = normalization  # of other weights; the network's own goes with its weights
         digest = hashlib.sha256(json.dumps(trial, sort_keys=True).encode()).hexdigest()[:16]
+        check_trial(digest, self.ranks)
         folder = self.folder / f"seed{seed}-{digest[:8]}"
         finished = None
         if self.ranks.first:

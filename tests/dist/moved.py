@@ -19,7 +19,13 @@ COUNTED = EAGER_STEPS + 2
 
 
 def take_back(
-    ranks: Ranks, name: str, updated: int, computed: int, micro_batch: int = 0, captures: bool = False, device: str = "cpu"
+    ranks: Ranks,
+    name: str,
+    updated: int,
+    computed: int,
+    micro_batch: int = 0,
+    captures: bool = False,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Take deferred steps of a method, then `updated` more that are not finite and `computed` halves: take them back.
 

@@ -73,7 +73,9 @@ def test_two_processes_train_what_one_trains(recipe: Path, tmp_path: Path, capsy
     assert both == pytest.approx(one, rel=1e-3)
 
 
-@pytest.mark.parametrize(("flags", "lines"), [([], ["starting 2 processes, each of which loads torch ..."]), (["-q"], [])])
+@pytest.mark.parametrize(
+    ("flags", "lines"), [([], ["starting 2 processes, each of which loads torch ..."]), (["-q"], [])]
+)
 def test_what_is_started_is_said_before_torch_is_imported(
     recipe: Path,  # noqa: F811
     capsys: Captured,

@@ -261,7 +261,9 @@ def test_a_divided_backbone_is_evaluated_stopped_and_read_as_a_whole_one(
 ) -> None:
     """What online evaluations measure is within rounding; a stop, a resume on the same ranks: the bits of no stop."""
     linear = (*SAVING_OFTEN, "--set", "eval.linear=true")
-    whole, divided = (place.whole(name, *linear, *shard, ranks=2) for name, shard in {"whole": (), "divided": SHARD}.items())
+    whole, divided = (
+        place.whole(name, *linear, *shard, ranks=2) for name, shard in {"whole": (), "divided": SHARD}.items()
+    )
     evaluations = [
         [line for line in sinks.records(run / "metrics.jsonl") if line["event"] == "evaluation"]
         for run in (whole, divided)

@@ -13,7 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from barlowctl.assemble.job import prepare
+from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import build_method
+from barlowctl.assemble.same_on_ranks import check_trial
 from barlowctl.assemble.start import begin
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
@@ -395,6 +398,17 @@ def start_of_a_run(ranks: Ranks, weights: Sequence[str], recipe: str) -> tuple[s
     method = build_method(settled)
     start.fill(method)
     return settled.init.sha256, backbone_digest(method)
+
+
+def prepared(ranks: Ranks, recipes: Sequence[str], images: Sequence[str]) -> int:
+    """How many images this rank would train on by its own recipe and its own `--data`."""
+    small = ["train.batch_size=8", "data.holdout=8"]
+    job = prepare(load.load(recipes[ranks.rank], small), Runtime(device="cpu"), images[ranks.rank], ranks)
+    return job.resolved.images
+
+
+def checked_trial(ranks: Ranks, digests: Sequence[str]) -> None:
+    check_trial(digests[ranks.rank], ranks)
 
 
 def alone(function: Any, *arguments: Any) -> Any:
