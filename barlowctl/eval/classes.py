@@ -11,8 +11,9 @@ from typing import TextIO
 import torch
 from torch import Tensor
 
+from barlowctl import tables
 from barlowctl.errors import UserError
-from barlowctl.files import atomic_write
+from barlowctl.files import atomic_write, write_text
 
 
 def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -41,13 +42,13 @@ def class_names(names: Sequence[str], num_classes: int) -> list[str]:
     return [names[label] if label < len(names) else str(label) for label in range(num_classes)]
 
 
-def table_files(folder: Path, stem: str) -> tuple[Path, Path]:
+def table_files(folder: Path, stem: str) -> tuple[Path, Path, Path]:
     """Where `write_tables` writes."""
-    return folder / f"{stem}-per-class.csv", folder / f"{stem}-confusion.csv"
+    return folder / f"{stem}-per-class.csv", folder / f"{stem}-confusion.csv", folder / f"{stem}-per-class.tex"
 
 
 def write_tables(folder: Path, stem: str, matrix: Tensor, names: Sequence[str]) -> list[Path]:
-    """`<stem>-per-class.csv` and `<stem>-confusion.csv` (rows: true class) in `folder`; returns the files."""
+    """`<stem>-per-class.csv`, the same for LaTeX, and `<stem>-confusion.csv` (rows: true class); returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = table_files(folder, stem)
     with _csv(files[0]) as stream:
@@ -60,6 +61,11 @@ def write_tables(folder: Path, stem: str, matrix: Tensor, names: Sequence[str]) 
         writer.writerow(["true \\ predicted", *names])
         for name, row in zip(names, matrix.tolist(), strict=True):
             writer.writerow([name, *row])
+    totals, shares = matrix.sum(dim=1).tolist(), per_class(matrix)
+    percents = [tables.MISSING if share is None else f"{100 * share:.2f}" for share in shares]
+    cells = [[name, f"{total:,}", text] for name, total, text in zip(names, totals, percents, strict=True)]
+    note = tables.latex_comments(["needs \\usepackage{booktabs}", f"{stem}: percent of each class's images"])
+    write_text(files[2], f"{note}{tables.latex(['class', 'images', 'top-1'], cells)}\n")
     return list(files)
 
 

@@ -33,7 +33,7 @@ from barlowctl.files import write_text
 from barlowctl.measure.baselines import baseline, from_weights
 from barlowctl.measure.identity import Identity
 from barlowctl.measure.subjects import Subject
-from barlowctl.measure.trials import by_class, over_trials, published, read_back, rounded
+from barlowctl.measure.trials import by_class, by_class_in_latex, over_trials, published, read_back, rounded
 from barlowctl.model import Preprocessing
 from barlowctl.output_paths import Outputs, whole
 from barlowctl.runs import rundir
@@ -273,6 +273,7 @@ class _Measuring:
             write_results(results, self.tested_on, detections)
         with outputs.writing(table):
             write_text(table, by_class(per_class))
+            write_text(table.with_suffix(".tex"), by_class_in_latex(per_class))
         count = len(self.tested_on)
         chosen = sorted({round(number * (count - 1) / max(PICTURES - 1, 1)) for number in range(PICTURES)})
         with outputs.writing(pictures):

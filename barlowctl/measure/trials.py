@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from barlowctl import tables
 from barlowctl.errors import one_line
 from barlowctl.eval.published import DETECTION
 
@@ -63,6 +64,17 @@ def by_class(per_class: Mapping[str, Mapping[str, float | None]]) -> str:
     rows.writerow(["class", *names])
     rows.writerows([name, *("" if row[key] is None else row[key] for key in names)] for name, row in per_class.items())
     return table.getvalue()
+
+
+def by_class_in_latex(per_class: Mapping[str, Mapping[str, float | None]]) -> str:
+    """The same as a `tabular`, with two decimals."""
+    names = list(next(iter(per_class.values()), {}))
+    rows = [
+        [name, *(tables.MISSING if (value := row[key]) is None else f"{value:.2f}" for key in names)]
+        for name, row in per_class.items()
+    ]
+    note = tables.latex_comments(["needs \\usepackage{booktabs}", "percent"])
+    return f"{note}{tables.latex(['class', *names], rows)}\n"
 
 
 def rounded(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -30,7 +30,13 @@ def test_it_measures_the_run_and_the_baselines(recipe: Path, trained: Path, caps
     assert 1.0 < result["lidar"] < 64.0  # the width of the embeddings
     assert 1.0 < result["feature_lidar"] < 32.0
     assert 1.0 < result["rankme"] < 64.0
-    for name in ("spectra.png", "correlation.png", "linear-confusion.png", "linear-per-class.csv"):
+    for name in (
+        "spectra.png",
+        "correlation.png",
+        "linear-confusion.png",
+        "linear-per-class.csv",
+        "linear-per-class.tex",
+    ):
         assert (trained / "probe-digits" / name).is_file()
     assert [baseline["name"] for baseline in result["floors"]] == ["raw pixels", "random backbone"]
     assert json.loads((trained / "probe-digits.json").read_text()) == {k: v for k, v in result.items() if k != "file"}

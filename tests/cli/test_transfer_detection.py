@@ -87,6 +87,9 @@ def test_coco_from_a_run_with_trials_and_a_baseline(
         assert trial["AP"] == pytest.approx(average_precision(truth, folder / "detections.json", "bbox"), abs=1e-3)
         assert trial["mask AP"] == pytest.approx(average_precision(truth, folder / "detections.json", "segm"), abs=1e-3)
         assert len((folder / "per-class.csv").read_text().splitlines()) == 4
+        first = json.loads((folder / "result.json").read_text())["per_class"]
+        cells = [" & ".join([name, *(f"{value:.2f}" for value in row.values())]) for name, row in first.items()]
+        assert [f"{cell} \\\\" for cell in cells] == (folder / "per-class.tex").read_text().splitlines()[6:9]
         assert (folder / "metrics.jsonl").is_file()
         assert len(list((folder / "pictures").iterdir())) == 6  # of each test image
     first, second = (trial["AP"] for trial in result["trials"])

@@ -29,7 +29,9 @@ def test_it_is_scikit_learns_matrix() -> None:
 def test_the_tables_hold_the_counts(tmp_path: Path) -> None:
     matrix = torch.tensor([[3, 1], [0, 0]])
     tables = write_tables(tmp_path / "new", "linear", matrix, ["cat, big", "dog"])
-    rows = [list(csv.reader(path.read_text().splitlines())) for path in tables]
+    rows = [list(csv.reader(path.read_text().splitlines())) for path in tables[:2]]
+    assert tables[2].name == "linear-per-class.tex"
+    assert tables[2].read_text().splitlines()[-4:-2] == [r"cat, big & 4 & 75.00 \\", r"dog & 0 & -- \\"]
     assert rows[0] == [["class", "images", "right", "top1"], ["cat, big", "4", "3", "75.0000"], ["dog", "0", "0", ""]]
     assert rows[1][1:] == [["cat, big", "3", "1"], ["dog", "0", "0"]]
     assert class_names(["a"], 3) == ["a", "1", "2"]
