@@ -24,17 +24,26 @@ IN_CACHE = 1 << 20
 """Bytes of packed images that stay in the processor's second cache while they are multiplied."""
 
 
-class _Pairs(NamedTuple):
-    """Which pixel of a map a pixel of the result sees by which tap, in three orders. Arrays are uint32.
+class _Order(NamedTuple):
+    """Where the pairs of each begin, and the pairs, uint32; and the addresses of both."""
 
-    Of each order: where the pairs of each begin, and the pairs. of_result: of each pixel of the result the pixels that
+    starts: np.ndarray
+    pairs: np.ndarray
+    starts_at: int
+    pairs_at: int
+
+
+class _Pairs(NamedTuple):
+    """Which pixel of a map a pixel of the result sees by which tap, in three orders.
+
+    of_result: of each pixel of the result the pixels that
     it sees, and the taps; of_map: of each pixel of the map those of the result that see it, and the taps. of_taps: of
     each tap runs: the first pixel of the result, and of the map, how many, and the map's step.
     """
 
-    of_result: tuple[np.ndarray, np.ndarray]
-    of_map: tuple[np.ndarray, np.ndarray]
-    of_taps: tuple[np.ndarray, np.ndarray]
+    of_result: _Order
+    of_map: _Order
+    of_taps: _Order
 
 
 @cache
@@ -136,9 +145,7 @@ class _TileProducts(torch.autograd.Function):
         return of_x, of_weight, None, None, None
 
 
-def _convolve(
-    x: Tensor, weight: Tensor, size: tuple[int, ...], pairs: tuple[np.ndarray, np.ndarray], *, turned: bool
-) -> Tensor:
+def _convolve(x: Tensor, weight: Tensor, size: tuple[int, ...], pairs: _Order, *, turned: bool) -> Tensor:
     """y of x. turned: x is the gradient of a result, y that of a map."""
     from barlowctl.model import tile_kernels as kernels  # numba takes a second, which evaluation does not need
     from barlowctl.model.tile_code import LINE
@@ -166,7 +173,7 @@ def _convolve(
     return y
 
 
-def _gradient_of_weight(grad: Tensor, x: Tensor, weight: Tensor, runs: tuple[np.ndarray, np.ndarray]) -> Tensor:
+def _gradient_of_weight(grad: Tensor, x: Tensor, weight: Tensor, runs: _Order) -> Tensor:
     from barlowctl.model import tile_kernels as kernels
     from barlowctl.model.tile_packing import FACTOR
 
@@ -214,15 +221,13 @@ def _along(size: int, kernel: int, result: int, stride: int, padding: int) -> tu
     return seen[inside], taps[inside], results[inside]
 
 
-def _sorted(key: np.ndarray, count: int, then: np.ndarray, *values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sorted(key: np.ndarray, count: int, then: np.ndarray, *values: np.ndarray) -> _Order:
     order = np.lexsort((then, key))
     starts = np.searchsorted(key[order], np.arange(count + 1))
-    return starts.astype(np.uint32), np.stack([value[order] for value in values], 1).astype(np.uint32)
+    return _order(starts, np.stack([value[order] for value in values], 1))
 
 
-def _runs(
-    taps: np.ndarray, count: int, results: np.ndarray, seen: np.ndarray, step: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _runs(taps: np.ndarray, count: int, results: np.ndarray, seen: np.ndarray, step: int) -> _Order:
     order = np.lexsort((results, taps))
     taps, results, seen = taps[order], results[order], seen[order]
     goes_on = (np.diff(taps) == 0) & (np.diff(results) == 1) & (np.diff(seen) == step)
@@ -230,27 +235,38 @@ def _runs(
     lengths = np.diff(np.append(begins, len(taps)))
     runs = np.stack([results[begins], seen[begins], lengths, np.full_like(lengths, step)], 1)
     starts = np.searchsorted(taps[begins], np.arange(count + 1))
-    return starts.astype(np.uint32), runs.astype(np.uint32)
+    return _order(starts, runs)
+
+
+def _order(starts: np.ndarray, pairs: np.ndarray) -> _Order:
+    starts, pairs = starts.astype(np.uint32), pairs.astype(np.uint32)
+    return _Order(starts, pairs, starts.ctypes.data, pairs.ctypes.data)
 
 
 def _call(
     pieces: Any,
     tensors: dict[str, Tensor],
     numbers: dict[str, int],
-    runs: tuple[np.ndarray, np.ndarray] | None = None,
+    runs: _Order | None = None,
     room: int = 0,
 ) -> None:
     """Have all pieces of some work done by torch's threads, each of which has room for so many bytes."""
     from barlowctl.kernels.thread_tiles import call
     from barlowctl.model.tile_kernels import task_of
 
-    rooms = torch.empty(thread_team.count(), -(-room // 64) * 64, dtype=torch.uint8)
-    tiles = configuration()
+    crew = thread_team.crew()
+    rooms = torch.empty(crew[1], -(-room // 64) * 64, dtype=torch.uint8)
     fields = {name: tensor.data_ptr() for name, tensor in tensors.items()} | numbers
-    fields |= {"room": rooms.data_ptr(), "room_size": rooms.shape[1], "configuration": tiles.ctypes.data}
+    fields |= {"room": rooms.data_ptr(), "room_size": rooms.shape[1], "configuration": configuration_at()}
     if runs is not None:
-        fields |= {"starts": runs[0].ctypes.data, "runs": runs[1].ctypes.data}
-    call(thread_team.crew(), pieces.address, task_of(**fields))
+        fields |= {"starts": runs.starts_at, "runs": runs.pairs_at}
+    call(crew, pieces.address, task_of(**fields))
+
+
+@cache
+def configuration_at() -> int:
+    """The address of `configuration`."""
+    return int(configuration().ctypes.data)
 
 
 @cache

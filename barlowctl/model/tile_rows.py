@@ -6,10 +6,8 @@ another pass over memory. What was measured is in docs/experiments.md; the kerne
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -21,16 +19,11 @@ from barlowctl.model.own_gradients import is_made_here
 from barlowctl.model.pixel_products import map_of
 from barlowctl.model.tile_products import STEP
 
+if TYPE_CHECKING:
+    from barlowctl.model.tile_row_plans import Plan
+
 FEW_PRODUCTS, FEW_WEIGHTS = 2 * 10**8, 2**19
 """Up to so many of both, results and gradients of what is multiplied are computed here; else they are oneDNN's."""
-MOST_ROWS, AHEAD = 512, 256
-"""Of a result that a thread takes at a time; and that are laid out before they are taken, if they are narrow."""
-LAID = 24 * 2**10
-"""Bytes of rows that are laid out, which stay in the processor's first cache."""
-CHUNK, FEWEST, MOST_PIECES = (256, 1024), 1024, 8
-"""Rows whose factors are made at a time, of the gradient of a weight; and its pieces, each summed by itself."""
-FACTORS, STRIP = 2**20, 2**19
-"""Bytes of those factors, or so, and of the ones that are taken again and again, in the second cache."""
 
 
 def takes(weight: Tensor, x: Tensor) -> bool:
@@ -101,15 +94,16 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
         ctx.stride, ctx.padding = stride, padding
+        n, (d, _, *kernel) = x.shape[0], weight.shape
         size = map_of(x.shape[2:], weight.shape[2:], stride, padding)
-        ctx.pointwise = weight[0, 0].numel() == 1 and stride == (1, 1)
-        ctx.few = ctx.pointwise and are_few(len(x) * size[0] * size[1], weight)
+        ctx.pointwise = kernel == [1, 1] and stride == (1, 1)
+        ctx.few = ctx.pointwise and are_few(n * size[0] * size[1], weight)
         weight = weight if ctx.few else weight.to(x.dtype)
         ctx.save_for_backward(x, weight)
         if not ctx.pointwise:
             with torch.autocast("cpu", enabled=False):
                 return nn.functional.conv2d(x, weight, None, stride, padding)
-        y = torch.empty((len(x), len(weight), *size), dtype=x.dtype, memory_format=torch.channels_last)
+        y = torch.empty((n, d, *size), dtype=x.dtype, memory_format=torch.channels_last)
         if ctx.few:
             _multiply(x, weight, y)
         else:
@@ -152,7 +146,7 @@ class _BranchInRows(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.stride, ctx.own = stride, own
         size = map_of(x.shape[2:], (1, 1), stride, (0, 0))
-        y = torch.empty((len(x), len(weight), *size), dtype=x.dtype, memory_format=torch.channels_last)
+        y = torch.empty((x.shape[0], weight.shape[0], *size), dtype=x.dtype, memory_format=torch.channels_last)
         _multiply(x, weight, y, stride=stride)
         return x.view_as(x), y
 
@@ -177,29 +171,14 @@ def gradient_of_weight(
     x: Tensor, grad: Tensor, shape: tuple[int, ...], stride: tuple[int, int], padding: tuple[int, int]
 ) -> Tensor:
     """That of a weight of `shape` `(d, c, k, l)`, float32 in channels_last, by the gradient of a result."""
-    from barlowctl.model import tile_row_kernels as kernels
-    from barlowctl.model import tile_row_packing as fields
+    from barlowctl.model import tile_row_plans as plans  # numba takes a second, which evaluation does not need
 
     d, c, *kernel = shape
-    task = plan_of(tuple(x.shape), (d, *kernel), tuple(grad.shape[2:]), stride, padding).copy()
-    padded, out, rows = (int(task[field]) for field in (fields.PADDED, fields.OUT_PADDED, fields.COUNT))
-    pieces = max(1, min(MOST_PIECES, rows // max(FEWEST, padded * out // (STEP // 2))))
-    piece = -(-rows // (pieces * STEP)) * STEP
-    pieces = -(-rows // piece)
-    across = max(1, min(out // STEP, -(-thread_team.count() // pieces)))
-    chunk = min(piece, max(CHUNK[0], min(CHUNK[1], FACTORS // (2 * (padded + out // across)) // STEP * STEP)))
-    sums = torch.empty(pieces, out, padded)
-    task[fields.X], task[fields.GRADIENT], task[fields.Y] = x.data_ptr(), grad.data_ptr(), sums.data_ptr()
-    task[fields.PIECE], task[fields.CHUNK], task[fields.ACROSS] = piece, chunk, across
-    if task[fields.LIES] == fields.AS_TAKEN and padded > int(task[fields.SUMMED]):
-        task[fields.LIES] = fields.IN_ROWS
-    task[fields.STRIP] = max(1, STRIP // (2 * STEP * chunk))
-    room = 2 * (STEP * STEP + STEP * out + int(task[fields.AHEAD]) * padded + chunk * (padded + out)) + 128
-    if chunk < piece and not tile_products.has_tiles():
-        room += 4 * padded * out
-    _call(kernels.correlate_pieces, task, room)
-    whole = sums[0] if pieces == 1 else sums.sum(0)
-    return whole[:d, : int(task[fields.SUMMED])].contiguous().view(d, *kernel, c).permute(0, 3, 1, 2)
+    plan = plans.of_gradient(tuple(x.shape), (d, *kernel), tuple(grad.shape[2:]), stride, padding, thread_team.count())
+    sums = torch.empty(plan.sums)
+    _call(plan, X=x, GRADIENT=grad, Y=sums)
+    whole = sums[0] if plan.sums[0] == 1 else sums.sum(0)
+    return whole[:d, : c * kernel[0] * kernel[1]].contiguous().view(d, *kernel, c).permute(0, 3, 1, 2)
 
 
 def _multiply(
@@ -211,83 +190,23 @@ def _multiply(
     turned: bool = False,
     added: tuple[int, ...] = (),
 ) -> None:
-    """y = the 1 x 1 convolution of x; turned: with the transposed weight. added: see `plan_of`."""
-    from barlowctl.model import tile_row_kernels as kernels
-    from barlowctl.model import tile_row_packing as fields
+    """y = the 1 x 1 convolution of x; turned: with the transposed weight. added: see `tile_row_plans.task_of`."""
+    from barlowctl.model import tile_row_plans as plans
 
+    size = tuple((x if added else y).shape[2:])
     out = weight.shape[1 if turned else 0]
-    size = tuple(x.shape[2:]) if added else tuple(y.shape[2:])
-    task = plan_of(tuple(x.shape), (out, 1, 1), size, stride, (0, 0), turned, added).copy()
-    matrix = matrix_of(weight).contiguous()
-    task[fields.X], task[fields.WEIGHTS], task[fields.Y] = x.data_ptr(), matrix.data_ptr(), y.data_ptr()
-    padded, wide, rows = (int(task[field]) for field in (fields.PADDED, fields.OUT_PADDED, fields.COUNT))
-    task[fields.PIECE] = min(MOST_ROWS, -(-rows // (thread_team.count() * STEP)) * STEP)
-    ahead = int(task[fields.AHEAD])
-    _call(kernels.multiply_pieces, task, 2 * (4 * STEP * STEP + 2 * padded * wide + ahead * padded) + 1024)
+    plan = plans.of_product(tuple(x.shape), out, size, stride, turned, added, thread_team.count())
+    _call(plan, X=x, WEIGHTS=matrix_of(weight).contiguous(), Y=y)
 
 
-@lru_cache(maxsize=1024)
-def plan_of(
-    shape: tuple[int, ...],
-    weight: tuple[int, ...],
-    size: tuple[int, ...],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    turned: bool = False,
-    added: tuple[int, ...] = (),
-) -> np.ndarray:
-    """A task without addresses.
-
-    Args:
-        shape: of a map `(n, c, h, w)`. weight: results, and the kernel. size: of the result.
-        added: height and width of maps to which results are added, and the steps between the pixels that they are of.
-    """
-    from barlowctl.model.tile_row_packing import task_of
-
-    (n, c, height, width), (out, *kernel) = shape, weight
-    summed = c * kernel[0] * kernel[1]
-    padded, wide = (-(-number // STEP) * STEP for number in (summed, out))
-    names = ("map_height", "map_width", "step_down", "step_right")
-    return task_of(
-        count=n * size[0] * size[1],
-        ahead=max(STEP, min(AHEAD, LAID // (2 * padded) // STEP * STEP)),
-        out=out,
-        turned=int(turned),
-        height=height,
-        width=width,
-        channels=c,
-        high=size[0],
-        wide=size[1],
-        kernel_height=kernel[0],
-        kernel_width=kernel[1],
-        top=padding[0],
-        left=padding[1],
-        stride_down=stride[0],
-        stride_across=stride[1],
-        summed=summed,
-        padded=padded,
-        out_padded=wide,
-        gradient_lies=int(wide == out),
-        lies=_lies(kernel, stride, summed),
-        **{"adds": int(bool(added)), **dict(zip(names, added, strict=False))},
-        configuration=tile_products.configuration().ctypes.data,
-    )
-
-
-def _lies(kernel: list[int], stride: tuple[int, int], summed: int) -> int:
-    from barlowctl.model.tile_row_packing import AS_TAKEN, IN_ROWS, SCATTERED
-    from barlowctl.model.vector_tiles import PART
-
-    if kernel != [1, 1] or stride != (1, 1):
-        return SCATTERED
-    return IN_ROWS if summed % (STEP if tile_products.has_tiles() else PART) else AS_TAKEN
-
-
-def _call(function: Any, task: np.ndarray, room: int) -> None:
-    """Have all pieces done by torch's threads, each of which has room for so many bytes."""
+def _call(plan: Plan, **tensors: Tensor) -> None:
+    """Have all pieces of a plan done by torch's threads. tensors: by the fields of a task that have their addresses."""
     from barlowctl.kernels.thread_tiles import call
     from barlowctl.model import tile_row_packing as fields
 
-    rooms = torch.empty(thread_team.count(), -(-room // 64) * 64, dtype=torch.uint8)
-    task[fields.ROOM], task[fields.ROOM_SIZE] = rooms.data_ptr(), rooms.shape[1]
-    call(thread_team.crew(), function.address, task)
+    crew, task = thread_team.crew(), plan.task.copy()
+    rooms = torch.empty(crew[1], plan.room, dtype=torch.uint8)
+    for name, tensor in tensors.items():
+        task[getattr(fields, name)] = tensor.data_ptr()
+    task[fields.ROOM], task[fields.ROOM_SIZE] = rooms.data_ptr(), plan.room
+    call(crew, plan.function, task)

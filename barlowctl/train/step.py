@@ -102,6 +102,7 @@ class TrainingStep:
         self._norms = GradientNorms(method, optimizer, sharding)
         self._failed = torch.zeros((), device=device)  # 1 from a step that was not finite, or a rank that ends, on
         self._progress = torch.zeros((), device=device)
+        self._parameters = list(method.parameters())
         self._taken_back = method.taken_back()
         self._copies: list[list[Tensor]] = []  # of those, of this step and of the one before
         self._captures = captures and self.deferred and device.type == "cuda" and ranks.size == 1 and not micro_batch
@@ -195,15 +196,16 @@ class TrainingStep:
             self.scaler._per_optimizer_states.clear()
 
     def _compute(self, computed: Computed) -> None:
-        self.method.zero_grad(set_to_none=True)
+        for parameter in self._parameters:  # `zero_grad` looks for them in every module
+            parameter.grad = None
         if self.method.freeze_for_now(self._at):
             self._alike = -1  # this step does not count
         self.method.before_step(computed.targets.progress)
         with nullcontext() if self.sharding is None else self.sharding.taking_gradients():
             terms = self.gradient(computed.inputs, computed.targets)
         computed.features = None if self._tap is None else self._tap.take()
-        for parameter in self.method.withheld(self._at):
-            parameter.grad = None
+        for withheld in self.method.withheld(self._at):
+            withheld.grad = None
             self._alike = -1  # nor does this one
         # Without the graph, whose nodes would keep a later step on the stream of this one.
         computed.terms = each(terms, Tensor.detach)

@@ -190,13 +190,13 @@ def test_pairs_are_those_of_the_definition(shape: Shape) -> None:
     for made in (by_result, by_map, by_tap):
         assert len(made) == len(expected)
         assert set(made) == expected
-    assert len(pairs.of_result[0]) == size[0] * size[1] + 1
-    assert len(pairs.of_map[0]) == height * width + 1
-    assert len(pairs.of_taps[0]) == rows * columns + 1
+    assert len(pairs.of_result.starts) == size[0] * size[1] + 1
+    assert len(pairs.of_map.starts) == height * width + 1
+    assert len(pairs.of_taps.starts) == rows * columns + 1
 
 
-def listed(pairs: tuple[np.ndarray, np.ndarray]) -> list[tuple[int, list[int]]]:
-    starts, values = (part.tolist() for part in pairs)
+def listed(order: tile_products._Order) -> list[tuple[int, list[int]]]:
+    starts, values = order.starts.tolist(), order.pairs.tolist()
     return [(key, values[at]) for key in range(len(starts) - 1) for at in range(starts[key], starts[key + 1])]
 
 

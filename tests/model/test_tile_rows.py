@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from numba import njit
 from torch import Tensor, nn
 
 from barlowctl.kernels import thread_team
-from barlowctl.model import tile_products, tile_row_packing, tile_rows
+from barlowctl.model import tile_products, tile_row_packing, tile_row_plans, tile_rows
 from barlowctl.model.own_gradients import made_here
 from barlowctl.model.pixel_products import map_of
 from barlowctl.model.product_convolution import ProductConvolution, choose_convolutions, prepare_convolutions
@@ -50,6 +49,11 @@ def results(shape: Shape, x: Tensor, weight: Tensor, grad: Tensor) -> list[Tenso
     x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
     out = tile_rows.convolve(x, weight, shape.stride, shape.padding)
     return [out.detach(), *torch.autograd.grad(out, (x, weight), grad)]
+
+
+def forget_plans() -> None:
+    tile_row_plans.of_product.cache_clear()
+    tile_row_plans.of_gradient.cache_clear()
 
 
 def in_float64(shape: Shape, x: Tensor, weight: Tensor, grad: Tensor) -> list[Tensor]:
@@ -106,10 +110,10 @@ def test_it_is_the_same_to_the_bit_however_it_is_divided(shape: Shape, monkeypat
     torch.set_num_threads(1)
     with monkeypatch.context() as patch:
         for name, value in (("CHUNK", (32, 32)), ("STRIP", 1), ("MOST_ROWS", 32), ("LAID", 1)):
-            patch.setattr(tile_rows, name, value)
-        tile_rows.plan_of.cache_clear()
+            patch.setattr(tile_row_plans, name, value)
+        forget_plans()
         assert all(map(torch.equal, results(shape, *case), expected))
-    tile_rows.plan_of.cache_clear()
+    forget_plans()
     x = torch.cat([case[0][:1], case[0]])[1:]
     assert x.storage_offset() > 0
     assert all(map(torch.equal, results(shape, x, *case[1:]), expected))
@@ -136,8 +140,10 @@ def test_a_gradient_of_many_rows_is_summed_in_pieces(monkeypatch: pytest.MonkeyP
     case = drawn(shape)
     exact = in_float64(shape, *case)[2]
     whole = results(shape, *case)[2]
-    monkeypatch.setattr(tile_rows, "MOST_PIECES", 1)
+    monkeypatch.setattr(tile_row_plans, "MOST_PIECES", 1)
+    forget_plans()
     alone = results(shape, *case)[2]
+    forget_plans()
     assert not torch.equal(whole, alone)
     for made in (whole, alone):
         assert (made.double() - exact).norm() <= 1e-6 * exact.norm()
@@ -261,11 +267,10 @@ def _lay(task, first, count, out):
     "shape", [*FIRST, pointwise(3, 8, 5, (6, 7), stride=(2, 3)), pointwise(7, 12, 4, (3, 2))], ids=str
 )
 def test_what_pixels_see_is_laid_out_row_by_row(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tile_products, "configuration", lambda: np.zeros(64, np.uint8))
+    monkeypatch.setattr(tile_products, "configuration_at", lambda: 0)
     x = drawn(shape)[0]
     size = map_of(shape.size, shape.kernel, shape.stride, shape.padding)
-    plan = tile_rows.plan_of.__wrapped__(x.shape, (shape.out, *shape.kernel), size, shape.stride, shape.padding)
-    task = plan.copy()
+    task = tile_row_plans.task_of(x.shape, (shape.out, *shape.kernel), size, shape.stride, shape.padding)
     task[tile_row_packing.X] = x.data_ptr()
     around = nn.functional.pad(x.float(), (*[shape.padding[1]] * 2, *[shape.padding[0]] * 2))
     patches = around.unfold(2, shape.kernel[0], shape.stride[0]).unfold(3, shape.kernel[1], shape.stride[1])
@@ -294,11 +299,11 @@ def test_weights_are_rounded_and_packed_as_factors(
     out: int, channels: int, turned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of 16 rows of pairs, 32 columns; all that is no weight is 0."""
-    monkeypatch.setattr(tile_products, "configuration", lambda: np.zeros(64, np.uint8))
+    monkeypatch.setattr(tile_products, "configuration_at", lambda: 0)
     weight = torch.randn(out, channels, generator=torch.Generator().manual_seed(0))
     matrix = (weight if turned else weight.T).to(BF16)  # (summed, results)
     summed, wide = matrix.shape
-    task = tile_rows.plan_of.__wrapped__((1, summed, 1, 1), (wide, 1, 1), (1, 1), (1, 1), (0, 0), turned).copy()
+    task = tile_row_plans.task_of((1, summed, 1, 1), (wide, 1, 1), (1, 1), (1, 1), (0, 0), turned)
     task[tile_row_packing.WEIGHTS] = weight.data_ptr()
     steps, blocks = -(-summed // 32), -(-wide // 32)
     room, made = torch.zeros(steps * blocks * 1024 + 256), torch.zeros(blocks, steps, 16, 32, 2, dtype=BF16)
