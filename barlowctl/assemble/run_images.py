@@ -131,11 +131,12 @@ def check(run: Path, source: ImageSet, dataset: str) -> str | None:
         has_fingerprint = recorded.get("fingerprint") or (recorded.get("content_hash") and isinstance(source, Beton))
         return None if has_fingerprint else NOTHING_NOTED
     dataset_now = home.anywhere(dataset)
+    weights = ("--init", run) if rundir.checkpoints_of(run) else ()
     raise UserError(
         f"'{run}' was trained on other images than those in '{source.path}': {changed}",
         allowed=f"the images it began with ({recorded.get('path')}), wherever they lie now (--data), or a new run on "
-        "these",
-        next=shell.line("barlowctl", "pretrain", "--recipe", run / "recipe.toml", "--data", dataset_now),
+        f"these{', which may start from its weights' if weights else ''}",
+        next=shell.line("barlowctl", "pretrain", "--recipe", run / "recipe.toml", "--data", dataset_now, *weights),
     )
 
 

@@ -33,7 +33,7 @@ def check_recipe(recipe: Recipe, ranks: Ranks) -> None:
         raise UserError(
             f"rank {rank} runs barlowctl {versions[rank]}, and rank 0 {versions[0]}",
             allowed="one version on all machines",
-            next="barlowctl doctor",
+            next="install the same version on every machine",
         )
     if len(set(recipes)) == 1:
         return

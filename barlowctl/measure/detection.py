@@ -205,8 +205,7 @@ class _Measuring:
         if settings.head != "c4":
             notes.append("the paper's numbers are of C4; a feature pyramid's are not comparable with them")
         if settings.micro_batch and settings.micro_batch < self.per_device:
-            images = per_pass * self.ranks.size
-            seen = f"{counted(images, 'image')}"
+            seen = counted(per_pass * self.ranks.size, "image")
             notes.append(f"batch norm saw {seen} at a time, not the batch of {settings.protocol.batch_size}")
         return notes
 

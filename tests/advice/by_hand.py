@@ -78,6 +78,7 @@ REASONS = {
     "copy it again": FETCH,
     "copy the same weights to every machine": MACHINE,
     "bring the same files to every machine": MACHINE,
+    "install the same version on every machine": MACHINE,
     "unpack trainvalsplit_places205 and imagesPlaces205_resize into one folder": FETCH,
     "unpack train_val2018, train2018.json and val2018.json into one folder": FETCH,
     "unpack VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar into one folder": FETCH,

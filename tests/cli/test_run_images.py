@@ -66,6 +66,10 @@ def test_changed_images_are_refused_with_what_changed(trained_run: Path, capsys:
     assert "16 images then, 16 now; 1 more (a/new.png); 1 gone (b/01.png); sizes of 1 differ (b/03.png)" in says
     command = says.split("next: barlowctl ")[1].splitlines()[0].split()  # works as it stands: a run on these images
     assert barlowctl([*command, "--out", "anew", "--threads", "1", "-q"]) == 0
+    assert json.loads(Path("anew/run.json").read_text())["recipe"]["init"]["weights"] == str(trained_run / "run")
+    shutil.rmtree(trained_run / "run" / "checkpoints")
+    assert barlowctl(["pretrain", "--resume", "run", "--threads", "1"]) == 2
+    assert "--init" not in capsys.readouterr().err
 
 
 def test_the_same_images_elsewhere_are_taken_and_remembered(trained_run: Path, capsys: Captured) -> None:
