@@ -53,6 +53,9 @@ def show_result(
     for note in dict.fromkeys(note for row in measured for note in row.get("knn", {}).get("notes", ())):
         console.say(f"note: kNN: {note}")
     for row in measured:
+        for key in TRAINED:
+            for note in row.get(key, {}).get("notes", ()):
+                console.say(f"note: {row['name']}: {of_labels(TRAINED[key], row[key])}: {note}")
         for key, name in MEASURED.items():
             if reason := row.get(key, {}).get("reason"):
                 console.say(f"note: {row['name']}: no {name}: {reason}")

@@ -12,6 +12,7 @@ from barlowctl.eval import classes
 from barlowctl.measure.context import ProbeContext
 from barlowctl.plots.images import save_image
 from barlowctl.plots.matrix import confusion
+from barlowctl.recipe.protocol import Protocol
 
 
 def percent(share: float) -> float:
@@ -44,6 +45,20 @@ def without_certain_top5(values: dict[str, Any], classes: int) -> dict[str, Any]
         "top5": None,
         "top5_reason": f"there are {classes} classes: five guesses have the right one",
     }
+
+
+def at_chance(reached: float, labels: Tensor, protocol: Protocol) -> list[str]:
+    """A note where a classifier is no better than the most frequent class of the test images, named for all of them.
+
+    Args:
+        reached: its top-1 accuracy in percent. labels: `(N,)`, of the test images. protocol: how it was trained.
+    """
+    most = percent(labels.bincount().max().item() / len(labels))
+    if reached > most:
+        return []
+    fewer_images = "; with few labelled images: --set batch_size=32 --set lr_head=0.01, or --finetune-protocol modern"
+    what_helps = fewer_images if protocol.lr_backbone and protocol.optimizer == "sgd" else ""
+    return [f"{reached:.2f} is no better than naming the most frequent class for every image, {most:.2f}{what_helps}"]
 
 
 def by_class(context: ProbeContext, stem: str, predictions: Tensor, labels: Tensor) -> list[float | None]:

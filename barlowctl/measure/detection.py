@@ -139,10 +139,8 @@ class _Measuring:
         self.of_benchmark = detection_images.are_published(task.name, self.images, self.tested_on)
         self.notes = [*self.images.notices, *self.tested_on.notices]
         self.settings = self._settings()
-        self.prints = {
-            "train": detection_images.digest(self.images),
-            "test": detection_images.digest(self.tested_on),
-        }
+        both = {"train": self.images, "test": self.tested_on}
+        self.prints = {name: detection_images.digest(images) for name, images in both.items()}
 
     def _settings(self) -> DetectionSettings:
         """Without masks where the images have no outlines."""

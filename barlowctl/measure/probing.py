@@ -24,7 +24,7 @@ from barlowctl.assemble.machine import Runtime, choose_device, memory_explained,
 from barlowctl.data.beton.reader import Beton
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.eval import diagnostics, features, knn, linear, meaning, subsets
-from barlowctl.measure.accuracy import by_class, over_seeds, percent, without_certain_top5
+from barlowctl.measure.accuracy import at_chance, by_class, over_seeds, percent, without_certain_top5
 from barlowctl.measure.baselines import Pixels, baseline
 from barlowctl.measure.classification import fit
 from barlowctl.measure.context import ProbeContext
@@ -273,6 +273,8 @@ def _trained(subject: Subject, context: ProbeContext, protocol: Protocol) -> dic
         "settings": protocol.as_dict(),
         "folder": str(first.folder),
     }
+    if notes := at_chance(result["top1"], first.labels, protocol):
+        result["notes"] = notes
     if lists and context.tasks.subset is not None:
         result["list"] = context.tasks.subset.name
     return {**result, "lists": lists} if lists else result

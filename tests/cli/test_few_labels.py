@@ -54,6 +54,9 @@ def test_classes_of_unequal_size(capsys: Captured) -> None:
     assert [int(row["images"]) for row in rows] == [5, 3, 0]
     assert measured["top1"] == pytest.approx(100 * sum(int(row["right"]) for row in rows) / 8)
     assert measured["per_class"][2] is None
+    assert ("no better than naming the most frequent class for every image, 62.50" in printed) == (
+        measured["top1"] <= 62.5
+    )
     assert "10 % labels: 9 of 81 training images; whole network fine-tuned" in printed
     assert isinstance(notes := result["notes"], list)
     assert len(notes) == 2
