@@ -137,6 +137,7 @@ REASONS = {
     "save their tiles as PNG, JPEG or TIFF to have them read": EDIT,
     "convert one with: bfconvert FILE FILE.ome.tif (Bio-Formats)": EDIT,
     "save one so that it is read: save('FILE.mat', '-v7.3')": EDIT,
+    f"in MATLAB, then save again: {VALUE} = cellstr({VALUE})": EDIT,
     "save their images as PNG (of more than three bands: as .npy or TIFF) to have them read": EDIT,
     "read from a folder without other images, or as a file that is named": EDIT,
     "read from a folder without image files, or as a file that is named": EDIT,

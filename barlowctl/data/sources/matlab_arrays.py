@@ -15,11 +15,11 @@ import numpy as np
 
 from barlowctl.data.names import written
 from barlowctl.data.sources import hdf5_opened
-from barlowctl.data.sources.array_names import is_an_image_of_bands
+from barlowctl.data.sources.array_names import LABEL_WORDS, is_an_image_of_bands
 from barlowctl.data.sources.stored_array import StoredArray
 from barlowctl.errors import UserError
 
-CLASS = "MATLAB_class"
+CLASS, OBJECT = "MATLAB_class", "MATLAB_object_decode"
 _COLOURS = (1, 3, 4)
 _NUMBERS = frozenset(
     ("double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
@@ -44,6 +44,9 @@ def stored(path: Path, name: str, dataset: Any, lengths: frozenset[int]) -> Stor
 
     Args:
         lengths: see `lengths_in`.
+
+    Raises:
+        UserError: labels are an object (categorical, string), as which MATLAB hides their values.
     """
     kind = _kind(dataset)
     if kind == "cell":
@@ -52,6 +55,12 @@ def stored(path: Path, name: str, dataset: Any, lengths: frozenset[int]) -> Stor
     if kind == "char":
         rows = shape[:1] if len(shape) == 2 and shape[0] > 1 and shape[1] else ()
         return StoredArray(name, rows, np.dtype("U"), path, _reader(path, name, lambda values, _: _text(values)))
+    if OBJECT in dataset.attrs and name.rpartition("/")[2].lower() in LABEL_WORDS:
+        raise UserError(
+            f"'{name}' in {path} is {kind or 'an object'} of MATLAB, whose values only MATLAB reads",
+            allowed="labels as numbers, text, or cells of text; or a file without them",
+            next=f"in MATLAB, then save again: {name.replace('/', '.')} = cellstr({name.replace('/', '.')})",
+        )
     if kind not in _NUMBERS or "MATLAB_empty" in dataset.attrs:
         return StoredArray(name, (0,), dataset.dtype, path, _reader(path, name, lambda values, _: np.zeros(0)))
     dtype = np.dtype(bool) if kind == "logical" else dataset.dtype

@@ -127,6 +127,26 @@ def test_packed_pixels_are_those_that_were_saved(tmp_path: Path, monkeypatch: py
         assert np.array_equal(packed.image(index), stacks["cat" if index < 4 else "dog"][..., index % 4])
 
 
+@pytest.mark.parametrize("kind", ["categorical", "string"])
+def test_labels_that_only_matlab_reads_are_refused_with_what_to_do(tmp_path: Path, kind: str) -> None:
+    """MATLAB writes an object as six numbers that point into a table of its own; others than labels are passed over."""
+    import h5py
+
+    path = save(tmp_path / "set.mat", images=images(12, 10, 3, 4))
+
+    def add(name: str) -> None:
+        with h5py.File(path, "a") as file:
+            item = file.create_dataset(name, data=np.array([[3707764736, 2, 1, 1, 1, 2]], np.uint32))
+            item.attrs.update({"MATLAB_class": np.bytes_(kind), "MATLAB_object_decode": np.int32(3)})
+
+    add("camera")
+    assert len(open_source(path)) == 4
+    add("labels")
+    with pytest.raises(UserError, match=rf"^'labels' in .*set\.mat is {kind} of MATLAB, whose values only") as raised:
+        open_source(path)
+    assert raised.value.next == "in MATLAB, then save again: labels = cellstr(labels)"
+
+
 def test_older_files_are_named_with_what_to_do(tmp_path: Path, capsys: Captured) -> None:
     older = b"MATLAB 5.0 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\1IM" + bytes(64)
     (tmp_path / "old.mat").write_bytes(older)
