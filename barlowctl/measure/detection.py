@@ -199,11 +199,10 @@ class _Measuring:
     def _departures(self) -> list[str]:
         """What is not the paper's, in sentences."""
         settings, notes = self.settings, []
-        per_pass = settings.micro_batch or self.per_device
         if settings.head != "c4":
             notes.append("the paper's numbers are of C4; a feature pyramid's are not comparable with them")
         if settings.micro_batch and settings.micro_batch < self.per_device:
-            seen = counted(per_pass * self.ranks.size, "image")
+            seen = counted(settings.micro_batch * self.ranks.size, "image")
             notes.append(f"batch norm saw {seen} at a time, not the batch of {settings.protocol.batch_size}")
         return notes
 

@@ -31,6 +31,7 @@ from barlowctl.amounts import counted
 from barlowctl.errors import UserError
 from barlowctl.files import atomic_write, remove_at_once, remove_partial
 from barlowctl.output_paths import why_not_written
+from barlowctl.runs import rundir
 from barlowctl.runs.states import MODEL_FILE, STATE_FILE, body_digest, sha256_of
 from barlowctl.train.tensor_files import flatten, read_tensors, unflatten, write_tensors
 
@@ -169,10 +170,23 @@ def load(path: Path, *, model_only: bool = False) -> Loaded:
 
 
 def _begin_again(run: Path) -> str:
-    """How to begin again: a run anew from its recipe; else delete what a command trained, and type that command."""
+    """How to begin again: a run anew, on its images; else delete what a command trained, and type that command."""
     if (run / "recipe.toml").is_file():
-        return shell.line("barlowctl", "pretrain", "--recipe", run / "recipe.toml")
+        images = _images_of(run)
+        of_images = () if images is None else ("--data", images)
+        return shell.line("barlowctl", "pretrain", "--recipe", run / "recipe.toml", *of_images)
     return f"{shell.line('rm', '-r', run)} && barlowctl ..."
+
+
+def _images_of(run: Path) -> str | None:
+    """What a run was given as `--data`, or its recipe's; None: it did not note it, or the note is damaged."""
+    file = run / "run.json"
+    try:
+        data = rundir.read_json(file).get("data") if file.is_file() else None
+    except UserError:
+        return None
+    dataset = data.get("dataset") if isinstance(data, dict) else None
+    return dataset if isinstance(dataset, str) else None
 
 
 def _bytes_of(state: TrainingState) -> int:

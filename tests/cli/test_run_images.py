@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from barlowctl.cli.app import run as barlowctl
+from barlowctl.train import checkpoint
 from tests.cli.conftest import RECIPE
 
 Captured = pytest.CaptureFixture[str]
@@ -70,6 +71,19 @@ def test_changed_images_are_refused_with_what_changed(trained_run: Path, capsys:
     shutil.rmtree(trained_run / "run" / "checkpoints")
     assert barlowctl(["pretrain", "--resume", "run", "--threads", "1"]) == 2
     assert "--init" not in capsys.readouterr().err
+
+
+def test_a_run_whose_checkpoints_are_damaged_begins_anew_on_its_own_images(trained_run: Path, capsys: Captured) -> None:
+    """Its recipe may name others: those were given by --data."""
+    run = trained_run / "run"
+    for file in (run / "checkpoints").glob("*/model.safetensors"):
+        file.write_bytes(b"cut short")
+    assert barlowctl(["pretrain", "--resume", "run", "--threads", "1"]) == 2
+    images = json.loads((run / "run.json").read_text())["data"]["dataset"]
+    advice = capsys.readouterr().err.split("next: ")[1].strip()
+    assert advice == f"barlowctl pretrain --recipe run/recipe.toml --data {images}"
+    (run / "run.json").write_text('{"data": ')
+    assert checkpoint._begin_again(run) == f"barlowctl pretrain --recipe {run}/recipe.toml"
 
 
 def test_the_same_images_elsewhere_are_taken_and_remembered(trained_run: Path, capsys: Captured) -> None:
