@@ -40,11 +40,13 @@ def check_name(name: str) -> None:
     if name in timm.list_models(glob.escape(name)):  # all 1,371 of them are sorted first, which takes longer
         return
     names = timm.list_models()
-    if name.split(".")[0] in names:
-        plain = name.split(".")[0]
+    on_hub = re.sub(r"^(hf[-_]hub:)?timm/", "", name)  # timm's own repositories there are named by their weights
+    plain = on_hub.split(".")[0]
+    if plain in names:
+        weights = name if on_hub == name else f"hf-hub:timm/{on_hub}"
         raise UserError(
             f"backbone {name!r} names published weights, and a backbone is an architecture",
-            allowed=f"the architecture alone, {plain!r}, and beside it --init {name} to start from these weights",
+            allowed=f"the architecture alone, {plain!r}, and beside it --init {weights} to start from these weights",
             next=f"--set model.backbone={plain}",
         )
     what = f"timm {timm.__version__} has no model named {name!r}"

@@ -90,6 +90,16 @@ def test_stems_of_other_families_are_refused() -> None:
         build_backbone("resnet18", stem="tiny")
 
 
+@pytest.mark.parametrize(
+    "name", ["timm/resnet18.a1_in1k", "hf-hub:timm/resnet18.a1_in1k", "hf_hub:timm/resnet18.a1_in1k"]
+)
+def test_weights_on_the_hub_lead_to_their_architecture(name: str) -> None:
+    with pytest.raises(UserError, match="names published weights") as error:
+        build_backbone(name)
+    assert "'resnet18', and beside it --init hf-hub:timm/resnet18.a1_in1k to" in str(error.value.allowed)
+    assert error.value.next == "--set model.backbone=resnet18"
+
+
 def test_unknown_names_get_near_ones() -> None:
     with pytest.raises(UserError, match="no model named 'resnt18'") as error:
         build_backbone("resnt18")
