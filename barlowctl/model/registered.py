@@ -7,6 +7,7 @@ import glob
 import hashlib
 import inspect
 import re
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,16 @@ def record(name: str) -> dict[str, str]:
     except (OSError, TypeError):  # of a notebook's cell there is no file
         pass
     return about
+
+
+def registering_lines(name: str) -> list[str]:
+    """Python that registers somebody's network with timm, to be run before timm builds it; none of timm's own."""
+    about = record(name)
+    if not about:
+        return []
+    if about["module"] != "__main__" and about["module"] in sys.modules:
+        return [f"import {about['module']}  # registers {name!r} with timm"]
+    return [f"# first run what registers {name!r} with timm{': ' + about['file'] if about['file'] else ''}"]
 
 
 def refused_by_own(name: str, error: Exception) -> UserError:

@@ -132,6 +132,9 @@ def test_commands_know_it_in_a_process_that_imports_it(
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
     subprocess.run([sys.executable, "-c", code, "export", "own", "--out", "own.safetensors"], check=True)
     assert Path("own.safetensors").is_file()
+    lines = barlowctl.load("own").export("timm", "again.safetensors").python_line
+    assert lines.startswith("import own_parts  # registers 'own_small' with timm\n")
+    subprocess.run([sys.executable, "-c", lines], check=True)  # a process that has imported nothing
 
 
 @pytest.mark.usefixtures("parts")

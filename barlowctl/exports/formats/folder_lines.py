@@ -15,11 +15,13 @@ TASK = "image-feature-extraction"
 def timm_lines(model: ExportedModel, path: Path) -> str:
     """Lines that leave timm's network in `model`."""
     from barlowctl.exports.formats.timm_loader import LOADER_NAME
+    from barlowctl.model import registered
 
+    own = "".join(f"{line}\n" for line in registered.registering_lines(model.architecture))
     create = f"model = timm.create_model({f'local-dir:{path}'!r}, pretrained=True).eval()"
     if model.stem == "default":
-        return f"import timm\n{create}"
-    return f"import runpy, timm\nrunpy.run_path({str(path / LOADER_NAME)!r})\n{create}"
+        return f"{own}import timm\n{create}"
+    return f"{own}import runpy, timm\nrunpy.run_path({str(path / LOADER_NAME)!r})\n{create}"
 
 
 def transformers_lines(model: ExportedModel, place: Path | str) -> str:

@@ -32,11 +32,13 @@ class TimmFile(TorchModule):
         return (path,)
 
     def load_lines(self, model: ExportedModel, path: Path) -> str:
+        from barlowctl.model import registered
+
         if model.stem == "default":
             lines = ["import timm", f"model = timm.{_create_model(model, checkpoint_path=str(path))}.eval()"]
         else:
             lines = _lines_with_stem(model, path)
-        return "\n".join(lines)
+        return "\n".join([*registered.registering_lines(model.architecture), *lines])
 
     def fine_tuning_line(self, model: ExportedModel, classes: int) -> str:
         return f"model.reset_classifier({classes})"
