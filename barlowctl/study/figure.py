@@ -90,11 +90,12 @@ def colors_of(study: Study, table: Sequence[Row]) -> dict[str | None, str]:
 
 def _rows(axes: Axes, study: Study, table: Sequence[Row]) -> None:
     """Dots: every variant's difference to the baseline."""
+    spread = _spread(table, "linear_top1_margin", "95 % interval")
     for position, row in enumerate(table):
         if row.get("linear_top1_difference") is not None:
             axes.errorbar(
                 row["linear_top1_difference"], position - 0.1, xerr=row["linear_top1_margin"] or None, color=OURS,
-                fmt="o", capsize=3, label="linear top-1 (95 % interval)",
+                fmt="o", capsize=3, label=f"linear top-1{spread}",
             )  # fmt: skip
         if row["published_difference"] is not None:
             axes.plot(row["published_difference"], position + 0.15, "D", color=PAPER, mfc="none", label=PAPER_LABEL)
@@ -115,6 +116,11 @@ def _rows(axes: Axes, study: Study, table: Sequence[Row]) -> None:
     _legend(axes)
 
 
+def _spread(rows: Sequence[Row], column: str, words: str) -> str:
+    """What bars are, in brackets; empty where no row has any, as of one seed each."""
+    return f" ({words})" if any(row.get(column) is not None for row in rows) else ""
+
+
 def _steps(axes: Axes, study: Study, table: Sequence[Row]) -> None:
     """Figure 3: difference to the own baseline while one distortion after another is removed, a line a method."""
     names = list(dict.fromkeys(row["label"] for row in table))
@@ -130,7 +136,8 @@ def _steps(axes: Axes, study: Study, table: Sequence[Row]) -> None:
                 [place for place, _ in ours],
                 [row["linear_top1_difference"] for _, row in ours],
                 yerr=[row["linear_top1_margin"] or 0.0 for _, row in ours], color=colors[method], marker="o",
-                capsize=3, linewidth=2, label=f"{method or 'ours'}, linear top-1 (95 % interval)",
+                capsize=3, linewidth=2,
+                label=f"{method or 'ours'}, linear top-1{_spread(rows, 'linear_top1_margin', '95 % interval')}",
             )  # fmt: skip
     for series in study.series:
         points = [(names.index(name), value) for name, value in series.points.items() if name in names]
@@ -153,7 +160,7 @@ def _curve(axes: Axes, study: Study, table: Sequence[Row]) -> None:
         axes.errorbar(
             [row["x"] for row in points], [row[column] for row in points],
             yerr=[row[f"{column}_sd"] or 0.0 for row in points], color=color, marker="o", capsize=3,
-            linewidth=2 if column == "linear_top1" else 1.2, label=f"{label} (± sd)",
+            linewidth=2 if column == "linear_top1" else 1.2, label=f"{label}{_spread(points, f'{column}_sd', '± sd')}",
         )  # fmt: skip
     _value_axis(axes, sorted({row["x"] for row in table}), study.axis or "")
     axes.set_ylabel("top-1 on the recipe's test images (%)")

@@ -319,7 +319,7 @@ def test_figure_2_of_methods_has_the_papers_line_in_the_color_of_barlow_twins(
         colors = {box.get_label(): box.lines[0].get_color() for box in axes.containers}  # type: ignore[attr-defined]
         paper, *others = right.get_lines()
         assert paper.get_label() == "Barlow Twins, paper, right axis"
-        assert paper.get_color() == colors["barlow-twins, linear top-1 (± sd)"] != colors["byol, linear top-1 (± sd)"]
+        assert paper.get_color() == colors["barlow-twins, linear top-1"] != colors["byol, linear top-1"]
         assert [line.get_label() for line in others if "BYOL" in str(line.get_label())] == comparisons
         assert len(others) == 2 * len(comparisons)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from barlowctl.assemble.model import build_method
 from barlowctl.methods import BarlowTwins, Targets
 from barlowctl.recipe import load
-from barlowctl.study import studies
+from barlowctl.study import figure, studies
 from barlowctl.study.study import Study
 from tests.oracles import loss as oracle
 
@@ -86,3 +86,9 @@ def test_a_row_of_table_6_is_its_formula_with_gradient_where_it_belongs(name: st
         assert method.predictor is None
     expected = BASE.objective.scale * oracle.loss(numbers(z1), numbers(z2), lambd=LAMBD)
     assert method.compare([z1, z2], Targets.unlabelled(len(z1))).loss.item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("spread", "words"), [(0.5, " (± sd)"), (None, "")])
+def test_a_legend_names_bars_only_where_there_are_some(spread: float | None, words: str) -> None:
+    """Of one seed each there are none."""
+    assert figure._spread([{"knn_sd": None}, {"knn_sd": spread}], "knn_sd", "± sd") == words
