@@ -188,6 +188,8 @@ def ablate(
     whole = _studies(chosen, grid, base, recipe or DEFAULT_RECIPE, methods, settings_of)
     left_out = options.comma_separated("--without", without)
     selected = studies.select(whole, options.comma_separated("--only", only), left_out)
+    if cell is None and not print_sbatch:  # said where the plan was made; a script holds nothing else
+        _say_what_is_dropped(console, whole, selected, only)
     out = out or Path("studies") / base.name
     runtime = Runtime(device, threads, workers, loader)
     if budget is not None:
@@ -220,6 +222,14 @@ def ablate(
         run_cells(command, [cell])
     else:
         run_cells(command, range(len(directory.cells)), again if parallel > 1 else None)
+
+
+def _say_what_is_dropped(console: Console, whole: Sequence[Study], selected: Sequence[Study], only: str | None) -> None:
+    """Name studies that were asked for, and of which no variant is to be trained."""
+    flag, left = "--without" if only is None else "--only", {study.name for study in selected}
+    for study in whole:
+        if study.name not in left:
+            console.say(f"note: the study {study.name} is left out: {flag} leaves none of its variants")
 
 
 def _chosen(

@@ -38,9 +38,12 @@ def best(
     and lidar, rankme and alpha use no labels at all.
     """
     from barlowctl.runs import best as choosing
+    from barlowctl.runs import history, rundir
 
     console = Console(json=json, quiet=quiet)
-    runs = _opened(names)
+    runs, left_out = history.opened(names or [])
+    if not runs:
+        raise UserError(f"no run in '{rundir.runs_home()}'", next="barlowctl pretrain --recipe quickstart")
     measured = choosing.first_measured(runs)
     if measured is None:
         raise UserError(
@@ -60,7 +63,7 @@ def best(
     rows = [(c.run.name, c.run.state, c.epoch, c.step, f"{c.value:.5g}", _weights(c)) for c in choices]
     columns = ("run", "state", "epoch", "step", criterion.title, "weights")
     console.table(f"Best by {criterion.title}: {criterion.rule}", columns, rows)
-    notes = _notes(choices, lacking, criterion)
+    notes = [*_notes(choices, lacking, criterion), *left_out]
     for note in notes:
         console.say(f"note: {note}")
     commands = _next(choices)
@@ -76,22 +79,6 @@ def best(
             "next": commands,
         }
     )
-
-
-def _opened(names: list[str] | None) -> list[History]:
-    """The runs that were named, each once; else all of the runs home.
-
-    Raises:
-        UserError: a name that is no run, or no run at all.
-    """
-    from barlowctl.runs import history, rundir
-
-    if names:
-        return [history.read(path) for path in dict.fromkeys(history.find(name).resolve() for name in names)]
-    runs = history.find_all(rundir.runs_home())
-    if not runs:
-        raise UserError(f"no run in '{rundir.runs_home()}'", next="barlowctl pretrain --recipe quickstart")
-    return runs
 
 
 def _measured_in(runs: list[History]) -> list[str]:

@@ -56,21 +56,19 @@ def table(
     Columns are the settings in which the rows differ, and accuracies: of the last online evaluation, and of what
     `probe` and `transfer` measured of each run. Nothing is measured anew.
     """
-    from barlowctl.runs import history, rundir
+    from barlowctl.runs import history
     from barlowctl.study import seed_groups
 
     console = Console(json=json, quiet=quiet)
     if out is not None:
         _check_out(out, overwrite)
-    if names:
-        runs = [history.read(path) for path in dict.fromkeys(history.find(name).resolve() for name in names)]
-    else:
-        runs = sorted(history.find_all(rundir.runs_home()), key=history.begun)
-    groups, notes = seed_groups.grouped(runs)
+    runs, left_out = history.opened(names or [])
+    groups, notes = seed_groups.grouped(runs if names else sorted(runs, key=history.begun))
     columns = _measures(groups, options.comma_separated("--measures", measures))
     keys, others = _settings(groups, options.comma_separated("--settings", settings))
     header, rows = _cells(groups, keys, columns)
-    notes = [*_about(groups, columns), *notes, *([f"also differ: {', '.join(others)} (--settings)"] if others else [])]
+    notes = [*_about(groups, columns), *notes, *left_out]
+    notes += [f"also differ: {', '.join(others)} (--settings)"] if others else []
     console.table("", header, rows)
     for note in notes:
         console.say(f"note: {note}")

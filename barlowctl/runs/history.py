@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -145,6 +145,20 @@ def scan(home: Path) -> tuple[list[History], list[tuple[Path, UserError]]]:
         except UserError as error:
             damaged.append((folder, error))
     return sorted(runs, key=begun, reverse=True), damaged
+
+
+def opened(names: Sequence[str]) -> tuple[list[History], list[str]]:
+    """The runs that were named, each once; without names those of the runs home, newest first.
+
+    And notes: what cannot be read of that folder.
+
+    Raises:
+        UserError: a name that is no run, or a damaged one.
+    """
+    if names:
+        return [read(path) for path in dict.fromkeys(find(name).resolve() for name in names)], []
+    runs, damaged = scan(rundir.runs_home())
+    return runs, [f"left out: {error.message}" for _, error in damaged]
 
 
 def begun(run: History) -> str:

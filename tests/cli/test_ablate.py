@@ -85,6 +85,15 @@ def test_the_plan_refuses_what_the_study_would(recipe: Path, capsys: Captured) -
     assert "'half' has no test split" in capsys.readouterr().err
 
 
+def test_a_study_of_which_nothing_is_left_is_named(recipe: Path, capsys: Captured) -> None:
+    command = ["ablate", "--batch-size", "--loss", "--only", "256", "--recipe", str(recipe), "--dry-run"]
+    assert barlowctl(command) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "note: the study loss is left out: --only leaves none of its variants" in printed
+    assert barlowctl([*command[:-1], "--print-sbatch"]) == 0
+    assert "note: " not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("flag", ["--only", "--without"])
 def test_commas_alone_name_no_variants(flag: str, recipe: Path, capsys: Captured) -> None:
     """They meant all of them, or none that is left out."""

@@ -133,6 +133,15 @@ def test_a_measure_that_the_run_does_not_make_is_refused(recipe: Path, capsys: C
         assert needs in capsys.readouterr().err
 
 
+def test_a_run_that_cannot_be_read_is_left_out_by_name(home: Path, capsys: Captured) -> None:
+    write(home / "a", knn=[50.0, 60.0])
+    (home / "b" / "run.json").write_text("{")
+    result = document(capsys)
+    assert [row["run"] for row in result["runs"]] == ["a"]
+    (note,) = [note for note in result["notes"] if note.startswith("left out: ")]
+    assert str(home / "b" / "run.json") in note
+
+
 def test_ties_missing_measures_and_missing_weights_are_said(home: Path, capsys: Captured) -> None:
     write(home / "a", knn=[80.0, 70.0, 80.0], lidar=[5.0, None, 5.5])
     write(home / "b", knn=[None, 80.0])

@@ -63,6 +63,15 @@ def test_a_table_is_written_over_only_when_that_is_meant(runs: Path, capsys: Cap
     assert Path("table.md").read_text().startswith("| runs |")
 
 
+def test_a_run_that_cannot_be_read_is_left_out_by_name(runs: Path, capsys: Captured) -> None:
+    (runs / "a-1" / "run.json").write_text("{")
+    assert barlowctl(["runs", "table", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [row["label"] for row in document["rows"]] == ["a-0", "b"]
+    (note,) = [note for note in document["notes"] if note.startswith("left out: ")]
+    assert str(runs / "a-1" / "run.json") in note
+
+
 def test_columns_are_chosen_by_name(runs: Path, capsys: Captured) -> None:
     columns = ["--measures", "effective_rank,knn", "--settings", "optimizer.lr,train.batch_size"]
     assert barlowctl(["runs", "table", *columns, "--json"]) == 0
