@@ -22,6 +22,7 @@ from barlowctl.cli import (
     doctor,
     embed,
     export,
+    own_code,
     pretrain,
     probe,
     recipes,
@@ -214,7 +215,8 @@ def run(arguments: list[str]) -> int:
             show_error(refusal, json=as_json)
             return EXIT_BAD_INPUT
         again = completed("BARLOWCTL_DEBUG=1 barlowctl ...", arguments, commands())
-        show_error(UserError(f"internal error: {one_line(error)}", next=again), json=as_json)
+        where = own_code.place(error) or "internal error"
+        show_error(UserError(f"{where}: {one_line(error)}", next=again), json=as_json)
         return EXIT_INTERNAL
 
 

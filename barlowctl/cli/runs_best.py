@@ -38,12 +38,9 @@ def best(
     and lidar, rankme and alpha use no labels at all.
     """
     from barlowctl.runs import best as choosing
-    from barlowctl.runs import history, rundir
 
     console = Console(json=json, quiet=quiet)
-    runs, left_out = history.opened(names or [])
-    if not runs:
-        raise UserError(f"no run in '{rundir.runs_home()}'", next="barlowctl pretrain --recipe quickstart")
+    runs, left_out = _opened(names)
     measured = choosing.first_measured(runs)
     if measured is None:
         raise UserError(
@@ -79,6 +76,20 @@ def best(
             "next": commands,
         }
     )
+
+
+def _opened(names: list[str] | None) -> tuple[list[History], list[str]]:
+    """See `history.opened`.
+
+    Raises:
+        UserError: a name that is no run, or no run at all.
+    """
+    from barlowctl.runs import history, rundir
+
+    runs, left_out = history.opened(names or [])
+    if not runs:
+        raise UserError(f"no run in '{rundir.runs_home()}'", next="barlowctl pretrain --recipe quickstart")
+    return runs, left_out
 
 
 def _measured_in(runs: list[History]) -> list[str]:

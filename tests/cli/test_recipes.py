@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from barlowctl.cli import own_code
 from barlowctl.cli.app import run as barlowctl
 
 Captured = pytest.CaptureFixture[str]
@@ -63,14 +66,19 @@ def test_a_wrong_command_is_answered(capsys: Captured) -> None:
     assert "next: barlowctl" in message
 
 
+def raising(error: Exception, file: Path) -> Callable[[], dict[str, Path]]:
+    """A function of a file, in whose second line the error comes up."""
+    names: dict[str, Any] = {"error": error}
+    exec(compile("def broken():\n    raise error", str(file), "exec"), names)
+    function: Callable[[], dict[str, Path]] = names["broken"]
+    return function
+
+
 def exit_code_of(error: Exception, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Of a command in which the error comes up."""
+    """Of a command in whose code the error comes up."""
     from barlowctl.recipe import catalog
 
-    def broken() -> dict[str, Path]:
-        raise error
-
-    monkeypatch.setattr(catalog, "shipped", broken)
+    monkeypatch.setattr(catalog, "shipped", raising(error, own_code.PACKAGE / "made.py"))
     return barlowctl(["recipes", "list"])
 
 
@@ -124,13 +132,7 @@ def test_memory_that_runs_out_anywhere_is_no_fault_of_ours(
 
 
 def test_a_fault_of_ours_is_one_line_too(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    from barlowctl.recipe import catalog
-
-    def broken() -> dict[str, Path]:
-        raise ZeroDivisionError("oops\n" + "and a compiler's whole output\n" * 100)
-
-    monkeypatch.setattr(catalog, "shipped", broken)
-    assert barlowctl(["recipes", "list"]) == 1
+    assert exit_code_of(ZeroDivisionError("oops\n" + "and a compiler's whole output\n" * 100), monkeypatch) == 1
     captured = capsys.readouterr().err
     assert captured.startswith("error: internal error: ZeroDivisionError: oops")
     assert "BARLOWCTL_DEBUG=1" in captured
@@ -138,3 +140,25 @@ def test_a_fault_of_ours_is_one_line_too(capsys: Captured, monkeypatch: pytest.M
     monkeypatch.setenv("BARLOWCTL_DEBUG", "1")
     assert barlowctl(["recipes", "list"]) == 1
     assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_an_error_of_somebodys_own_code_names_its_file_and_line(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A network that is registered with timm is called by a command; so is what it calls in turn."""
+    from barlowctl.recipe import catalog
+
+    file = tmp_path / "my_networks.py"
+    monkeypatch.setattr(catalog, "shipped", raising(ValueError("my own mistake"), file))
+    assert barlowctl(["recipes", "list"]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {file}, line 2: ValueError: my own mistake\n")
+    names: dict[str, Any] = {"json": json}
+    exec(compile("def broken():\n\n    json.loads('no JSON')", str(file), "exec"), names)
+    monkeypatch.setattr(catalog, "shipped", names["broken"])
+    assert barlowctl(["recipes", "list"]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {file}, line 3: JSONDecodeError: Expecting value")
+    calls_ours = {"load": raising(ValueError("ours"), own_code.PACKAGE / "made.py")}
+    exec(compile("def broken():\n    load()", str(file), "exec"), calls_ours)
+    monkeypatch.setattr(catalog, "shipped", calls_ours["broken"])
+    assert barlowctl(["recipes", "list"]) == 1
+    assert capsys.readouterr().err.startswith("error: internal error: ValueError: ours\n")
