@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -90,10 +91,10 @@ def no_room_for_notes(patch: Patch) -> None:
 
     left, write_bytes = [OSError(28, "No space left on device")], files.write_bytes
 
-    def write(path: Path, content: bytes) -> None:
+    def write(path: Path, content: bytes, **options: Any) -> None:
         if path.name == "run.json" and left:
             raise left.pop()
-        write_bytes(path, content)
+        write_bytes(path, content, **options)
 
     patch.setattr(files, "write_bytes", write)
 
