@@ -8,7 +8,7 @@ from pathlib import Path
 from barlowctl.errors import UserError
 from barlowctl.files import written_as_path
 from barlowctl.runs import rundir
-from barlowctl.runs.weights import OF_OTHER_FILES, TORCH_SUFFIXES, refuse_no_repository
+from barlowctl.runs.weights import OF_OTHER_FILES, TORCH_SUFFIXES, is_written_as_on_the_hub, refuse_no_repository
 
 WHAT = (
     "a run's name or directory, one of its checkpoints (RUN/checkpoints/step-00000123), a file or folder that "
@@ -39,5 +39,7 @@ def refuse_other_paths(what: str) -> None:
         why = "is a file of another kind"
     elif not os.path.lexists(path) and not (rundir.runs_home() / what).exists():
         why = "does not exist"
+        if is_written_as_on_the_hub(what):
+            why += f"; a model on the Hugging Face Hub is named hf-hub:{what}"
     if why:
         raise UserError(f"'{what}' {why}", allowed=WHAT, next="barlowctl runs list")

@@ -23,14 +23,21 @@ OF_OTHER_FILES = (".onnx", ".npz", ".npy", ".h5", ".zip", ".json", ".toml", ".be
 HUB = ("hf-hub:", "hf_hub:")
 """How timm's names of models on the Hugging Face Hub begin: hf-hub:timm/resnet50.a1_in1k."""
 _REPOSITORY = re.compile(r"([\w.-]+/)?[\w.-]+(@[\w./-]+)?")
+_OF_TIMM = re.compile(r"timm/[\w-]+(\.[\w-]+)?")
+"""A name of timm's on the Hub, as its page has it."""
 
 
 def named_from_anywhere(name: str) -> str:
     """What weights are called in a recipe that may be read in another folder: a path in full, another name as it is."""
     path = Path(name).expanduser()
     is_path = path.is_file() or rundir.is_run(path) or (path / "config.json").is_file()
-    is_path = is_path or (len(path.parts) > 1 and ":" not in path.parts[0])  # no address, nor a name on a hub
+    is_path = is_path or (len(path.parts) > 1 and ":" not in path.parts[0] and not is_written_as_on_the_hub(name))
     return os.path.abspath(path) if is_path else name
+
+
+def is_written_as_on_the_hub(name: str) -> bool:
+    """Whether a name is `timm/resnet50.a1_in1k`, as on that model's page, and no path leads there."""
+    return _OF_TIMM.fullmatch(name) is not None and not os.path.lexists(name)
 
 
 def refuse_no_repository(what: str) -> bool:
@@ -51,6 +58,15 @@ def refuse_no_repository(what: str) -> bool:
     return True
 
 
+def _refuse_the_hubs_own_way(what: str) -> None:
+    if is_written_as_on_the_hub(what):
+        raise UserError(
+            f"'{what}' does not exist; a model on the Hugging Face Hub is named hf-hub:{what}",
+            allowed=WHAT,
+            next=f"--init hf-hub:{what}",
+        )
+
+
 def refuse_missing(what: str) -> None:
     """Refuse what can only be a path, and leads to no file or folder; a bare word may be a run, or timm's model.
 
@@ -62,6 +78,7 @@ def refuse_missing(what: str) -> None:
         return
     if refuse_no_repository(what) or "://" in what:
         return
+    _refuse_the_hubs_own_way(what)
     if written_as_path(what, (".safetensors", *TORCH_SUFFIXES, *OF_OTHER_FILES)):
         why = "leads nowhere" if path.is_symlink() else "is no file or folder" if path.exists() else "does not exist"
         raise UserError(f"'{what}' {why}", allowed=WHAT, next="barlowctl runs list")

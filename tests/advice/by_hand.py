@@ -236,6 +236,7 @@ NOT_TYPED = {
     f"python -c 'import timm; timm.create_model({VALUE}, pretrained=True)'": NETWORK,
     f"hf download {VALUE} config.json model.safetensors --local-dir {VALUE}": "makes a folder from the Hub: "
     "tests/assemble/test_published.py types it",
+    f"--init hf-hub:{VALUE}": NETWORK,
     "wandb login": ACCOUNT,
     "hf auth login": ACCOUNT,
 }

@@ -41,6 +41,25 @@ def test_a_name_on_the_hub_names_a_repository(begin: str, rest: str) -> None:
     assert not refuse_no_repository("resnet50.a1_in1k")
 
 
+def test_a_name_as_on_the_hubs_page_leads_to_how_it_is_written_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "timm/resnet18.a1_in1k"
+    assert named_from_anywhere(name) == name
+    message = f"'{name}' does not exist; a model on the Hugging Face Hub is named hf-hub:{name}"
+    for refuse in (refuse_missing, refuse_other_paths):
+        with pytest.raises(UserError, match=message):
+            refuse(name)
+    refuse_missing(f"hf-hub:{name}")
+    with pytest.raises(UserError, match=message) as refused:
+        refuse_missing(name)
+    assert refused.value.next == f"--init hf-hub:{name}"
+    Path(name).mkdir(parents=True)
+    refuse_missing(name)
+    assert named_from_anywhere(f"{name}/x") == str(tmp_path / name / "x")
+
+
 def test_what_is_there_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BARLOWCTL_RUNS", "home")
