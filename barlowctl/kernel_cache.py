@@ -42,6 +42,12 @@ def permits_tiles() -> bool:
     return ask is None or bool(ask())
 
 
+def compiled_for() -> str:
+    """What the processor that kernels are compiled for can do, by LLVM's names: `+avx512f,-amx-tile,...`."""
+    own: str | None = cast(Any, numba.config).CPU_FEATURES
+    return codegen.get_host_cpu_features() if own is None else own
+
+
 def leave_out_refused_tiles() -> None:
     """Have numba compile as for a processor without tiles (AMX) where the system does not let this process use them.
 
@@ -49,9 +55,8 @@ def leave_out_refused_tiles() -> None:
     are others. It asks once, when it compiles first; a person's own NUMBA_CPU_FEATURES hold.
     """
     config: Any = numba.config
-    features = codegen.get_host_cpu_features()
-    if config.CPU_FEATURES is None and "+amx-tile" in features.split(",") and not permits_tiles():
-        config.CPU_FEATURES = features.replace("+amx", "-amx")
+    if config.CPU_FEATURES is None and "+amx-tile" in compiled_for().split(",") and not permits_tiles():
+        config.CPU_FEATURES = compiled_for().replace("+amx", "-amx")
 
 
 leave_out_refused_tiles()

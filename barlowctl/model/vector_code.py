@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numba
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba.core import cgutils
 
 from barlowctl import kernel_cache
@@ -16,11 +15,7 @@ LONG = ir.IntType(64)
 
 def features() -> dict[str, bool]:
     """What the processor that kernels are compiled for can do, by LLVM's names; what is missing it cannot."""
-    kernel_cache.leave_out_refused_tiles()
-    config: Any = numba.config
-    if config.CPU_FEATURES is None:
-        return dict(binding.get_host_cpu_features())
-    return {name[1:]: name.startswith("+") for name in config.CPU_FEATURES.split(",")}
+    return {name[1:]: name.startswith("+") for name in kernel_cache.compiled_for().split(",")}
 
 
 def has_amx() -> bool:
