@@ -77,7 +77,7 @@ def base_recipe(recipe: Recipe) -> Recipe:
     return load.override(recipe, [*TWO_VIEWS, *AS_OTHERS[method], f"eval.crop={size}", f"eval.resize={size}"])
 
 
-def check_wishes(recipe: Recipe, ablation: bool, loading: bool) -> None:
+def check_comparison(recipe: Recipe, ablation: bool, loading: bool) -> None:
     """Refuse an ablation of another method, and to load it, or images that no JPEG holds.
 
     Raises:
@@ -89,7 +89,7 @@ def check_wishes(recipe: Recipe, ablation: bool, loading: bool) -> None:
         raise UserError(
             f"--loading reads JPEGs, and this recipe's images have {counted(channels, 'channel')}",
             allowed="1 or 3",
-            next="leave out --loading",
+            next="without --loading",
         )
 
 
@@ -181,7 +181,7 @@ def compare(
             (memory that runs out, a broken library) is left out with the reason, and the others go on.
     """
     recipe = base_recipe(recipe)
-    check_wishes(recipe, ablation, loading)
+    check_comparison(recipe, ablation, loading)
     chosen, without = ([], dict[str, str]()) if ablation else choose_rows(names, recipe.objective.name)
     check_step(recipe, device)
     flops = training_flops(recipe)

@@ -36,9 +36,9 @@ class _Order(NamedTuple):
 class _Pairs(NamedTuple):
     """Which pixel of a map a pixel of the result sees by which tap, in three orders.
 
-    of_result: of each pixel of the result the pixels that
-    it sees, and the taps; of_map: of each pixel of the map those of the result that see it, and the taps. of_taps: of
-    each tap runs: the first pixel of the result, and of the map, how many, and the map's step.
+    of_result: of each pixel of the result the pixels that it sees, and the taps. of_map: of each pixel of the map those
+    of the result that see it, and the taps. of_taps: of each tap runs: the first pixel of the result, and of the map,
+    how many, and the map's step.
     """
 
     of_result: _Order

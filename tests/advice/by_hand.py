@@ -102,7 +102,6 @@ REASONS = {
     "restore it from a copy, or start a new run": FETCH,
     "rename the file": EDIT,
     "list(images)": PYTHON,
-    "leave out --loading": "takes minutes",
     f"in Python: barlowctl.pack(datasets.load_from_disk({VALUE}), {VALUE})": PYTHON,
     "correct the grid file": EDIT,
     "correct the table": EDIT,

@@ -38,6 +38,11 @@ STEP = [
     "--warmup",
     "0",
 ]
+TWO_CHANNELS = [
+    *STEP[2:],
+    *("--rows", "ours", "--rounds", "1", "--widths", "16x2", "--set", "data.channels=2"),
+    *("--set", "views.mean=[0.5, 0.5]", "--set", "views.std=[0.2, 0.2]"),
+]
 QUICK = ["--recipe", "quickstart", "--widths", "16x2"]
 TRAINED = ["--set", "epochs=1"]
 MODERN = ["--finetune-protocol", "modern", *TRAINED]
@@ -243,6 +248,7 @@ SCENARIOS = {
     "unreadable image to probe on": Scenario([*PROBE, "--data", "half"], wrong_data),
     "flag of another task": Scenario(["transfer", "runs/done", "--cost", "1", "--protocol", "fast", "--threads", "1"]),
     "benchmark not there": Scenario(["transfer", "runs/done", "--task", "voc07"], then="VOCtrainval"),
+    "no JPEG of two channels": Scenario(["bench", "step", *TWO_CHANNELS, "--loading"], slow=True),
     "nothing to bench with": Scenario(BENCH, no_photographs, slow=True),
     "no JPEGs to bench with": Scenario([*BENCH, "--data", "my images"], slow=True),
     "trace of a profile": Scenario(
