@@ -26,8 +26,8 @@ PACKAGE = CHECKOUT / "barlowctl"
 # it imports torch.
 LEAVES = {
     "amounts", "caches", "channels", "compilers", "cores", "criteria", "datasets", "errors", "files", "garbage",
-    "launcher", "leaving", "locks", "memory", "output_paths", "packages", "processor", "quantities", "shell", "signals",
-    "starting", "tables", "value_ranges", "waits",
+    "launcher", "leaving", "locks", "memory", "output_paths", "own_code", "packages", "processor", "quantities",
+    "shell", "signals", "starting", "tables", "value_ranges", "waits",
 }  # fmt: skip
 DATA = {"data", "data.beton", "data.images", "data.loaders", "data.sources", "data.views"}
 MAY_IMPORT = {
@@ -102,6 +102,7 @@ MAY_IMPORT = {
     "locks": set(),
     "memory": set(),
     "output_paths": {"amounts", "errors", "files", "shell"},
+    "own_code": {"errors"},
     "packages": {"errors"},
     "processor": set(),
     "quantities": set(),
@@ -138,6 +139,7 @@ LIGHT = {
     "locks": set(),
     "memory": set(),
     "output_paths": set(),
+    "own_code": set(),
     "packages": set(),
     "processor": set(),
     "quantities": set(),

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from barlowctl import __version__, launcher
+from barlowctl import __version__, launcher, own_code
 from barlowctl.cli import (
     ablate,
     bench,
@@ -22,7 +22,6 @@ from barlowctl.cli import (
     doctor,
     embed,
     export,
-    own_code,
     pretrain,
     probe,
     recipes,

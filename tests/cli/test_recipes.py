@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from barlowctl.cli import own_code
+from barlowctl import own_code
 from barlowctl.cli.app import run as barlowctl
 
 Captured = pytest.CaptureFixture[str]

@@ -33,7 +33,9 @@ from barlowctl.data.sources.item_files import Files, class_names_of, files_of, i
 from barlowctl.data.sources.listed import IMAGES, with_labels
 from barlowctl.data.sources.picture import Picture, Source
 from barlowctl.data.sources.tables import Rows
-from barlowctl.errors import UserError, one_line
+from barlowctl.errors import UserError
+from barlowctl.own_code import place
+from barlowctl.own_code import reason_of as reason_and_place
 
 REPEATED = 8
 """Items, spread evenly, that are read a second time at once, to see a random transform before anything is made."""
@@ -217,13 +219,15 @@ class Items(Source):
 
 @contextmanager
 def _as_unreadable() -> Iterator[None]:
-    """What code of somebody's raises is an image that cannot be read."""
+    """What code of somebody's raises is an image that cannot be read, with file and line of that code."""
     try:
         yield
-    except (UserError, Unreadable, OSError):
+    except (UserError, Unreadable):
         raise
     except Exception as error:
-        raise Unreadable(one_line(error)) from error
+        if isinstance(error, OSError) and place(error) is None:  # a file that we read
+            raise
+        raise Unreadable(reason_and_place(error)) from error
 
 
 def title_of(images: Any) -> str:

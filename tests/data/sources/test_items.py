@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -157,15 +158,20 @@ def test_class_names_are_those_of_the_data_set_unless_it_changes_its_labels(phot
 
 def test_what_a_data_set_raises_is_an_image_that_cannot_be_read() -> None:
     def item(index: int) -> Any:
+        if index == 0:
+            return open("gone.png")
         return {2: None, 1: GREY[index]}.get(index, GREY[index]) if index != 3 else {}["key"]
 
-    labelled = Items(Own(lambda i: (item(i), i)))
+    line = item.__code__.co_firstlineno
+    raised = f"KeyError: 'key', in {__file__}, line {line + 3}"
+    labelled = Items(Own(lambda i: (item(i or 1), i)))
     assert [labelled.describe(i)[1] for i in range(4)] == [0, 1, 2, -1]
-    assert labelled.scan_report.notes == ["1 image cannot be read, and so without a label: images[3]: KeyError: 'key'"]
+    assert labelled.scan_report.notes == [f"1 image cannot be read, and so without a label: images[3]: {raised}"]
     pictures = Pictures(Items(Own(item)))
-    assert np.array_equal(pictures.image(0)[..., 0], GREY[0])
-    for index, reason in ((2, "it is None"), (3, "KeyError: 'key'")):
-        with pytest.raises(UserError, match=rf"^Own: images\[{index}\] cannot be read: {reason}"):
+    assert np.array_equal(pictures.image(1)[..., 0], GREY[1])
+    missing = "FileNotFoundError: [Errno 2] No such file or directory: 'gone.png'"
+    for index, reason in ((2, "it is None"), (3, raised), (0, f"{missing}, in {__file__}, line {line + 2}")):
+        with pytest.raises(UserError, match=rf"^Own: images\[{index}\] cannot be read: {re.escape(reason)}$"):
             pictures.image(index)
 
 

@@ -1,4 +1,4 @@
-"""Where an error came up in somebody's own code, which a command runs: a network that is registered with timm."""
+"""Where an error came up in somebody's own code, which the package calls: a network, a data set."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 
 import barlowctl
+from barlowctl.errors import one_line
 
 PACKAGE = Path(barlowctl.__file__).parent
 INSTALLED = {"stdlib", "platstdlib", "purelib", "platlib"}
@@ -27,3 +28,9 @@ def place(error: BaseException) -> str | None:
         elif called and not name.startswith("<") and not any(path.is_relative_to(folder) for folder in installed):
             own = f"{name}, line {line}"
     return own
+
+
+def reason_of(error: BaseException) -> str:
+    """An error in one line, with file and line where it came up in somebody's own code."""
+    where = place(error)
+    return one_line(error) if where is None else f"{one_line(error)}, in {where}"
