@@ -6,7 +6,7 @@ The gradient of L by a parameter is then the sum over ranks of what their backwa
 `train.gradient_sync` takes that sum ("exact"), or 1/W of it ("reference", the authors' data-parallel average).
 
 A rank that is gone, or does not answer within the time limit, ends a collective of the others with
-`RankLost`, which says who is missing and why, as far as they told. A leaf: torch, `errors` and `launcher` only.
+`RankLost`, which says who is missing and why, as far as they told. Torch, `meeting` and leaves only.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 
 from barlowctl import launcher
 from barlowctl.errors import EXIT_RANK_LOST, UserError
+from barlowctl.meeting import Unreachable, meet
 from barlowctl.waits import Wait
 
 TIME_LIMIT = 900.0
@@ -249,17 +249,16 @@ def joined(*, cuda: bool, time_limit: float = TIME_LIMIT) -> Iterator[Ranks]:
         yield ALONE
         return
     try:
-        waited = datetime.timedelta(seconds=time_limit)
-        where = f"tcp://{process.address}:{process.port}?rank={process.rank}&world_size={process.size}"
         with Wait(f"waiting for the others of {process.size} processes ..."):
-            store, rank, size = next(rendezvous(where if process.address else "env://", timeout=waited))
+            store, rank, size = meet(process, time_limit), process.rank, process.size
             dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=size, timeout=waited
-            )
-    except (KeyError, ValueError, RuntimeError) as error:
-        there = f" at {process.address}:{process.port}" if process.address else ""
+                "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=size,
+                timeout=datetime.timedelta(seconds=time_limit),
+            )  # fmt: skip
+    except (KeyError, ValueError, RuntimeError, Unreachable) as error:
         raise UserError(
-            f"the {process.size} processes that {process.by} started could not find one another{there}: {error}",
+            f"the {process.size} processes that {process.by} started could not find one another at "
+            f"{process.address}:{process.port}: rank {process.rank}: {error}",
             allowed="MASTER_ADDR and MASTER_PORT: a machine and a free port that all of them reach",
             next="torchrun --standalone --nproc-per-node 2 -m barlowctl ...",
         ) from error

@@ -33,7 +33,7 @@ class LaunchedProcess:
     """This process among those that were started together.
 
     by: the launcher. rank, size: among all. local_rank, local_size: on this machine.
-    address, port: where rank 0 is reached; "" where torch reads them from torchrun's variables.
+    address, port: where rank 0, or torchrun's agent, is reached.
     """
 
     by: str = ""
@@ -160,7 +160,10 @@ def _of_torchrun(environment: Mapping[str, str]) -> LaunchedProcess:
         _number(environment, "MASTER_PORT", wrong, at_least=1, below=("", 65536))
     if wrong:
         raise _half_set(environment, wrong)
-    return LaunchedProcess("torchrun", rank, size, local_rank, max(local_size, local_rank + 1)) if joined else ALONE
+    if not joined:
+        return ALONE
+    place = environment["MASTER_ADDR"].strip(), int(environment["MASTER_PORT"])
+    return LaunchedProcess("torchrun", rank, size, local_rank, max(local_size, local_rank + 1), *place)
 
 
 def _number(

@@ -30,13 +30,13 @@ TWO_NODES = STEP | {
     ("environment", "expected"),
     [
         ({}, ALONE),
-        (TORCHRUN, LaunchedProcess("torchrun", 1, 4, 1, 2)),
-        (TORCHRUN | {"LOCAL_WORLD_SIZE": "4"}, LaunchedProcess("torchrun", 1, 4, 1, 4)),
+        (TORCHRUN, LaunchedProcess("torchrun", 1, 4, 1, 2, "127.0.0.1", 29500)),
+        (TORCHRUN | {"LOCAL_WORLD_SIZE": "4"}, LaunchedProcess("torchrun", 1, 4, 1, 4, "127.0.0.1", 29500)),
         ({"WORLD_SIZE": "1"}, ALONE),
         ({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}, ALONE),
         ({"MASTER_ADDR": "a", "MASTER_PORT": "1"}, ALONE),  # some clusters set them for everybody
         (TWO_TASKS, LaunchedProcess("srun", 1, 2, 1, 2, "127.0.0.1", 20007)),
-        (TWO_TASKS | TORCHRUN, LaunchedProcess("torchrun", 1, 4, 1, 2)),  # torchrun inside a task
+        (TWO_TASKS | TORCHRUN, LaunchedProcess("torchrun", 1, 4, 1, 2, "127.0.0.1", 29500)),  # torchrun inside a task
         (TWO_NODES, LaunchedProcess("srun", 5, 8, 1, 4, "gpu07", 20007)),
         (
             TWO_NODES | {"MASTER_ADDR": "ib-gpu07", "MASTER_PORT": "4000"},

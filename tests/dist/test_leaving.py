@@ -69,7 +69,7 @@ def closing(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
     monkeypatch.setattr(distributed, "LAST_WORDS", 0.5)
     monkeypatch.setattr(distributed, "PrefixStore", lambda name, store: store)
-    monkeypatch.setattr(distributed, "rendezvous", lambda *_, **__: iter([(Store(), 1, 2)]))
+    monkeypatch.setattr(distributed, "meet", lambda *_: Store())
     monkeypatch.setattr(distributed.dist, "init_process_group", lambda *_, **__: None)
     monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: allowed.wait(30))
     yield allowed

@@ -19,6 +19,7 @@ from barlowctl.cli import pretrain_ranks
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.train import checkpoint
 from tests.cli.conftest import digits, recipe  # noqa: F401 - fixtures
+from tests.dist import gang
 
 pytestmark = pytest.mark.dist
 
@@ -106,6 +107,22 @@ def test_a_rank_says_that_it_waits_for_the_others(
     first, error, *_ = capsys.readouterr().err.splitlines()
     assert first == "waiting for the others of 2 processes ..."
     assert error.startswith("error: the 2 processes that torchrun started could not find one another")
+
+
+def test_a_rank_that_finds_nobody_says_so_without_the_frames_of_torch(
+    recipe: Path,  # noqa: F811
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What torch prints goes past Python, to the process's own standard error."""
+    port = gang.free_port()
+    for name, value in (LAUNCHED | {"RANK": "1", "LOCAL_RANK": "0", "MASTER_PORT": str(port)}).items():
+        monkeypatch.setenv(name, value)
+    assert barlowctl(["pretrain", "--recipe", str(recipe), "--rank-timeout", "1"]) == 2
+    error = capfd.readouterr().err
+    nobody = f"the 2 processes that torchrun started could not find one another at 127.0.0.1:{port}: rank 1: nothing"
+    assert f"{nobody} answered in 1 s (Connection refused)\n" in error
+    assert "frame #" not in error
 
 
 @pytest.mark.slow
