@@ -12,6 +12,7 @@ Within DistributedDataParallel each process has the loss of its own rows, and th
 from __future__ import annotations
 
 from inspect import signature
+from math import inf
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Unpack, get_args
 
@@ -63,7 +64,8 @@ class BarlowTwins(_Loss):
             normalization, criterion, temperature, ranks: see `barlowctl.objective.barlow_twins_loss`.
 
     Raises:
-        UserError: a value that an option has not; in `forward`, shapes that differ or fewer than two samples.
+        UserError: a value that an option has not; in `forward`, shapes or devices that differ, or fewer than two
+            samples.
         TypeError: an unknown option.
     """
 
@@ -77,6 +79,8 @@ class BarlowTwins(_Loss):
         checked = ("form", "terms", "normalization", "criterion", "temperature")
         values = {name: settings.arguments[name] for name in ("lambd", *checked)}
         _check_numbers(scale=scale, lambd=values["lambd"], temperature=values["temperature"])
+        _check_weights(lambd=values["lambd"])
+        _check_positive(scale=scale, temperature=values["temperature"])
         check_options(**{name: values[name] for name in checked}, width=2)
         super().__init__(settings.arguments["ranks"], scale=scale, **values)
 
@@ -117,6 +121,7 @@ class VICReg(_Loss):
     ) -> None:
         weights = {"invariance": invariance, "variance": variance, "covariance": covariance}
         _check_numbers(**weights)
+        _check_weights(**weights)
         check_option("form", form, get_args(Form))
         super().__init__(ranks, **weights, form=form)
 
@@ -142,6 +147,7 @@ class SimCLR(_Loss):
     @explained
     def __init__(self, *, temperature: float = TEMPERATURE, ranks: Ranks = ALONE) -> None:
         _check_numbers(temperature=temperature)
+        _check_positive(temperature=temperature)
         super().__init__(ranks, temperature=temperature)
 
     @explained
@@ -207,6 +213,28 @@ def _check_numbers(**settings: Any) -> None:
     for name, value in settings.items():
         if isinstance(value, bool) or not isinstance(value, Real):
             raise UserError(f"{name} is {value!r}, {kind_of(value)}", allowed="a number")
+
+
+def _check_weights(**weights: float) -> None:
+    """Refuse a weight of a term below 0, which would be driven up, and what is no number.
+
+    Raises:
+        UserError: with its name.
+    """
+    for name, weight in weights.items():
+        if not 0.0 <= weight < inf:
+            raise UserError(f"{name} is {weight}", allowed="0 or more")
+
+
+def _check_positive(**settings: float) -> None:
+    """Refuse a factor that is not above 0.
+
+    Raises:
+        UserError: with its name.
+    """
+    for name, value in settings.items():
+        if not 0.0 < value < inf:
+            raise UserError(f"{name} is {value}", allowed="a number above 0")
 
 
 def _check_tensors(embeddings: tuple[Any, ...]) -> None:

@@ -68,6 +68,11 @@ def test_wrong_settings_and_too_few_views_are_refused() -> None:
         (lambda: losses.VICReg(form="dual"), "unknown form 'dual'"),
         (lambda: losses.BarlowTwins()(np.zeros((4, 2)), np.zeros((4, 2))), "an argument is an ndarray, no tensor"),
         (lambda: losses.SimSiam()([1.0], [1.0], [1.0], [1.0]), "an argument is a list, no tensor"),
+        (lambda: losses.BarlowTwins(lambd=-0.1), "^lambd is -0.1\n"),
+        (lambda: losses.BarlowTwins(scale=0), "^scale is 0\n"),
+        (lambda: losses.BarlowTwins(temperature=0), "^temperature is 0\n"),
+        (lambda: losses.VICReg(variance=float("nan")), "^variance is nan\n"),
+        (lambda: losses.SimCLR(temperature=-1), "^temperature is -1\n"),
     ],
 )
 def test_what_is_of_the_wrong_kind_is_refused_with_what_is_allowed(make: Callable[[], object], words: str) -> None:
@@ -94,3 +99,15 @@ def test_a_setting_that_is_changed_later_is_used() -> None:
     loss = losses.BarlowTwins()
     loss.lambd = 0.5
     assert loss(z1, z2).loss == losses.BarlowTwins(lambd=0.5)(z1, z2).loss
+
+
+@pytest.mark.parametrize(
+    "loss", [losses.BarlowTwins(), losses.VICReg(), losses.SimCLR(), losses.BYOL(), losses.SimSiam()], ids=repr
+)
+def test_embeddings_on_two_devices_are_refused(loss: torch.nn.Module) -> None:
+    """A kernel that reads the memory of one device as another's would give any number."""
+    count = 4 if isinstance(loss, losses.BYOL | losses.SimSiam) else 2
+    *here, there = embeddings(count)
+    with pytest.raises(UserError, match=r"^the embeddings are on cpu and meta\n") as refused:
+        loss(*here, there.to("meta"))
+    assert refused.value.__notes__[0].startswith("allowed: one device for all: embeddings.to('cpu')")

@@ -23,6 +23,7 @@ from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.objective.batch_statistics import center, full_precision, standardize
 from barlowctl.objective.correlation import cross_entropy_terms, gram_terms, primal_terms
+from barlowctl.objective.devices import check_devices
 
 Form = Literal["auto", "primal", "gram"]
 Terms = Literal["both", "invariance", "redundancy"]
@@ -209,8 +210,8 @@ def check_embeddings(z1: Tensor, z2: Tensor, ranks: Ranks) -> None:
     """Refuse what no batch of pairs is.
 
     Raises:
-        UserError: not two equal `(N, D)` of floating point, or, on one rank, fewer than 2 samples. (Over ranks nobody
-            asks here: a run whose last batch is too small for its ranks is refused before it begins.)
+        UserError: not two equal `(N, D)` of floating point on one device, or, on one rank, fewer than 2 samples. (Over
+            ranks nobody asks here: a run whose last batch is too small for its ranks is refused before it begins.)
     """
     shapes = f"{tuple(z1.shape)} and {tuple(z2.shape)}"
     if z1.ndim != 2 or z2.ndim != 2:
@@ -219,6 +220,7 @@ def check_embeddings(z1: Tensor, z2: Tensor, ranks: Ranks) -> None:
         raise UserError(f"the embeddings of the two views differ in shape: {shapes}", allowed="equal shapes")
     if not (z1.is_floating_point() and z2.is_floating_point()):
         raise UserError(f"the embeddings are {z1.dtype} and {z2.dtype}", allowed="floating point tensors")
+    check_devices(z1, z2)
     if z1.shape[0] < 2 and ranks.size == 1:
         raise UserError(
             f"the loss needs at least 2 samples to correlate over, got {z1.shape[0]}",

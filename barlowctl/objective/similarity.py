@@ -9,6 +9,7 @@ from torch import Tensor
 
 from barlowctl.distributed import Ranks
 from barlowctl.errors import UserError
+from barlowctl.objective.devices import check_devices
 
 ENTRIES_AT_ONCE = 1 << 22
 """Similarities that exist at once, 16 MiB of float32: a table of 8,192 x 8,192 is made in 16 parts and never whole."""
@@ -48,5 +49,6 @@ def check_pair(first: Tensor, second: Tensor, *, temperature: float) -> None:
         )
     if not (first.is_floating_point() and second.is_floating_point()):
         raise UserError(f"the embeddings are {first.dtype} and {second.dtype}", allowed="floating point tensors")
+    check_devices(first, second)
     if not temperature > 0.0:
         raise UserError(f"temperature is {temperature}, but must be positive", allowed="a number above 0")
