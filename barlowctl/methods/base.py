@@ -10,12 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
-from barlowctl.errors import UserError, explained
+from barlowctl.errors import explained
+from barlowctl.methods.given import check_terms, check_views, too_few_explained
 from barlowctl.methods.momentum import MovingAverage
 from barlowctl.methods.moved_rows import MovedRows
 from barlowctl.methods.networks import with_networks
@@ -175,13 +176,19 @@ class Method(Trainable):
 
     @explained
     def forward(self, views: Sequence[Tensor], targets: Targets | None = None) -> Terms:
-        """Views of the same images, each `(N, C, H, W)` -> the loss and its terms."""
-        if isinstance(given := cast(Any, views), Tensor):
-            shape = tuple(given.shape)
-            raise UserError(f"views are one tensor of shape {shape}", allowed="a list of tensors, one for each view")
+        """Views of the same images, each `(N, C, H, W)` -> the loss and its terms.
+
+        Raises:
+            UserError: views that are none (`check_views`), or a `compare` that gives back no terms.
+        """
+        check_views(views)
         if targets is None:
             targets = Targets.unlabelled(len(views[0]), views[0].device)
-        return self.compare(self.embeddings(self.arrange(views, targets)), targets)
+        name = type(self).__name__
+        with too_few_explained(name, views, self.views):
+            terms = self.compare(self.embeddings(self.arrange(views, targets)), targets)
+        check_terms(name, terms)
+        return terms
 
     if TYPE_CHECKING:
 

@@ -1,0 +1,71 @@
+"""What a method is given and gives back: views that are none, and terms without a loss, are refused in its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from barlowctl.amounts import counted
+from barlowctl.errors import UserError, kind_of
+
+VIEWS = "a list of float tensors (N, C, H, W), one for each view, of the same N images"
+
+
+def check_views(views: Any) -> None:
+    """Refuse what are no views of the same images.
+
+    Raises:
+        UserError: one tensor in place of a list, none, no tensors, no floating point, or of other numbers of images.
+    """
+    if isinstance(views, Tensor):
+        raise UserError(
+            f"views are one tensor of shape {tuple(views.shape)}", allowed="a list of tensors, one for each view"
+        )
+    if not isinstance(views, Sequence) or not views:
+        given = "an empty list" if isinstance(views, Sequence) else kind_of(views)
+        raise UserError(f"views are {given}", allowed=VIEWS)
+    for number, view in enumerate(views):
+        if not isinstance(view, Tensor):
+            raise UserError(f"views[{number}] is {kind_of(view)}, no tensor", allowed=f"{VIEWS}: torch.as_tensor(view)")
+        if not view.is_floating_point():
+            raise UserError(
+                f"views[{number}] has {view.dtype} values",
+                allowed=f"{VIEWS}: of 8-bit pixels (view / 255 - mean) / std",
+            )
+    if len(rows := {len(view) for view in views}) > 1:
+        raise UserError(f"views of {' and '.join(map(str, sorted(rows)))} images", allowed=VIEWS)
+
+
+@contextmanager
+def too_few_explained(name: str, views: Sequence[Tensor], least: int) -> Iterator[None]:
+    """Where fewer views than a method takes come to an error that says nothing of it, say it.
+
+    Args:
+        name: of the method. least: how many views it takes, at least.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if len(views) >= least:
+            raise
+        raise UserError(
+            f"{name} takes {counted(least, 'view')} of each image, got {len(views)}", allowed=VIEWS
+        ) from error
+
+
+def check_terms(name: str, terms: Any) -> None:
+    """Refuse what `compare` gives back where it has no loss.
+
+    Raises:
+        UserError: it is no named tuple with a field `loss`.
+    """
+    if not isinstance(getattr(terms, "loss", None), Tensor) or not hasattr(terms, "_asdict"):
+        raise UserError(
+            f"{name}.compare returns {kind_of(terms)}, and no terms",
+            allowed="a typing.NamedTuple of 0-dimensional tensors whose first field is loss",
+        )
