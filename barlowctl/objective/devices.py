@@ -17,5 +17,5 @@ def check_devices(*tensors: Tensor) -> None:
     if len(devices) > 1:
         raise UserError(
             f"the embeddings are on {' and '.join(devices)}",
-            allowed=f"one device for all: embeddings.to({devices[0]!r}) of the others, or of the network that they are of",
+            allowed=f"one device for all: embeddings.to({devices[0]!r}) of the others, or of their network",
         )
