@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, cast
 
 from torch import nn
@@ -16,8 +17,13 @@ from barlowctl.assemble.model import check_image_size, preprocessing_of
 from barlowctl.errors import UserError
 from barlowctl.generators import own_generator
 from barlowctl.methods import Method
+from barlowctl.model.backbone import check_width
 from barlowctl.model.modules import classes_of, how_to_drop, width_of
 from barlowctl.recipe.schema import Recipe
+
+
+class _OtherImages(UserError):
+    """A backbone does not take the recipe's images."""
 
 
 @checked
@@ -47,8 +53,8 @@ def build_method(
         backbone and heads, trainable, weights of the heads drawn by the recipe's seed.
 
     Raises:
-        UserError: a recipe that cannot be, or a backbone without one vector of features for each image, or of timm
-            with its classifier.
+        UserError: a recipe that cannot be, or a backbone without one vector of features for each image, with another
+            `num_features` than it gives, or of timm with its classifier.
     """
     with as_a_command():
         chosen, context = open_recipe(recipe, overrides), Context(images=images, classes=classes)
@@ -61,8 +67,12 @@ def build_method(
                 f"the backbone ends in a classifier of {counted(classes, 'class', 'classes')}",
                 allowed=f"one of features: {how_to_drop(backbone)}",
             )
-        if not isinstance(getattr(backbone, "num_features", None), int):  # timm's have it
+        stated = getattr(backbone, "num_features", None)
+        if not isinstance(stated, int):
             cast(Any, backbone).num_features = _width(backbone, chosen)
+        else:  # timm's have it, and may be for images of another size than the recipe's
+            with suppress(_OtherImages):
+                check_width(backbone, _width(backbone, chosen))
         with own_generator(chosen.seed):
             return choose(chosen, backbone, context)
 
@@ -78,7 +88,7 @@ def _width(backbone: nn.Module, recipe: Recipe) -> int:
         backbone,
         channels,
         side,
-        refuse=lambda what: UserError(
+        refuse=lambda what: _OtherImages(
             f"the backbone does not take {what}",
             allowed=f"a backbone for the recipe's images, {counted(channels, 'channel')} of {side} pixels a side; or "
             "another data.channels or views.size",

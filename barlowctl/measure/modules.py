@@ -16,7 +16,7 @@ from barlowctl.datasets import IMAGENET
 from barlowctl.errors import UserError, kind_of, one_line
 from barlowctl.measure.subjects import Subject, folder_of, shown_otherwise
 from barlowctl.model import Preprocessing, unlike_timm
-from barlowctl.model.modules import classes_of, drop_classifier, width_of
+from barlowctl.model.modules import check_drawn, classes_of, drop_classifier, width_of
 
 STATED = {"views.mean": "mean", "views.std": "std", "eval.crop": "size"}
 """What must be said of a module that does not say it: keys of overrides, and the arguments that are short for them."""
@@ -85,12 +85,13 @@ def copy_of(module: nn.Module) -> nn.Module:
     devices, the network itself.
 
     Raises:
-        UserError: it cannot be copied.
+        UserError: it cannot be copied, or its layers have no parameters yet.
     """
     inner: Any = module
     if isinstance(inner, nn.DataParallel | nn.parallel.DistributedDataParallel):
         inner = inner.module
     inner = getattr(inner, "_orig_mod", inner)
+    check_drawn(inner)
     try:
         with torch.no_grad():
             own: nn.Module = copy.deepcopy(inner).cpu().float()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from barlowctl.errors import UserError, kind_of
 from barlowctl.model.modes import in_mode
+from barlowctl.model.modules import check_drawn
 from barlowctl.model.registered import check_name, own_function, reason_of, refused_by_own
 from barlowctl.model.stand_ins import Lookups, call_with, own_tensors
 
@@ -129,7 +130,9 @@ def _create(name: str, in_chans: int, timm_args: Mapping[str, Any], optional: Ma
     try:
         while True:
             try:
-                return timm.create_model(name, pretrained=False, **arguments)
+                network: nn.Module = timm.create_model(name, pretrained=False, **arguments)
+                check_drawn(network)
+                return network
             except TypeError as error:
                 unknown = [key for key in optional if key in arguments and f"'{key}'" in str(error)]
                 if not unknown:
@@ -244,6 +247,8 @@ def check_input(backbone: nn.Module, size: int, *, in_chans: int) -> int:
             allowed=A_VECTOR if own else None,
             next=POOLED if own else "remove global_pool from model.backbone_args",
         )
+    if own and features.dtype != image.dtype:
+        raise UserError(f"{name} gives {features.dtype} features", allowed=f"{image.dtype}: features.float()")
     return int(features.shape[1])
 
 

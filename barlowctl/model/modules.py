@@ -7,10 +7,13 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from barlowctl.amounts import counted
-from barlowctl.errors import UserError, one_line
+from barlowctl.errors import UserError
 from barlowctl.model.modes import in_mode
+from barlowctl.model.registered import reason_of
+from barlowctl.model.stand_ins import own_tensors
 
 _ENDS = ("fc", "classifier", "heads", "head")
 """What torchvision calls the part of its networks that ends in the classifier."""
@@ -60,6 +63,21 @@ def _classifier_of_torchvision(module: nn.Module) -> str:
     return layers[-1] if layers else ""
 
 
+def check_drawn(module: nn.Module) -> None:
+    """Refuse a module whose parameters have no shape yet: it cannot be copied, counted or given weights.
+
+    Raises:
+        UserError: torch's lazy modules before their first batch.
+    """
+    lazy = [name for name, tensor in own_tensors(module).items() if is_lazy(tensor)]
+    if lazy:
+        raise UserError(
+            f"{type(module).__name__} has parameters without a shape: {', '.join(lazy[:3])}",
+            allowed="layers that say their widths; or one call with images, which gives torch's lazy layers theirs: "
+            "network(torch.zeros(2, CHANNELS, SIDE, SIDE))",
+        )
+
+
 def width_of(module: nn.Module, channels: int, side: int, *, refuse: Callable[[str], UserError]) -> int:
     """How many features a module gives of an image; it stays as it is.
 
@@ -75,7 +93,7 @@ def width_of(module: nn.Module, channels: int, side: int, *, refuse: Callable[[s
         with torch.no_grad(), in_mode(module, training=False):
             features = module(images)
     except Exception as error:  # whatever a module of somebody's own raises
-        raise refuse(f"images of shape {tuple(images.shape)}: {one_line(error)}") from error
+        raise refuse(f"images of shape {tuple(images.shape)}: {reason_of(error)}") from error
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(images):
         what = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise UserError(

@@ -111,6 +111,14 @@ def test_a_backbone_must_give_features(recipe: Path) -> None:
     with pytest.raises(barlowctl.UserError, match="a classifier of 1,000 classes"):
         barlowctl.build_method(recipe, backbone=timm.create_model("resnet10t", in_chans=1))
     assert barlowctl.build_method(recipe, backbone=timm.create_model("resnet10t", in_chans=1, num_classes=0))
+    assert barlowctl.build_method(recipe, backbone=timm.create_model("vit_tiny_patch16_224", in_chans=1, num_classes=0))
+    own = network()
+    own.num_features = 24  # type: ignore[assignment]
+    with pytest.raises(barlowctl.UserError, match="Sequential gives vectors of 12 numbers, and its num_features is 24"):
+        barlowctl.build_method(recipe, backbone=own)
+    maps = timm.create_model("resnet10t", in_chans=1, num_classes=0, global_pool="")
+    with pytest.raises(barlowctl.UserError, match=r"returned \(2, 512, 1, 1\) for 2 images"):
+        barlowctl.build_method(recipe, backbone=maps)
 
 
 def test_an_image_size_that_patches_do_not_divide_is_refused_as_by_the_command(recipe: Path) -> None:

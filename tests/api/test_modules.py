@@ -154,6 +154,11 @@ class Uncopied(Own):
         raise RuntimeError("there is but one of me")
 
 
+class Broken(Own):
+    def forward(self, images: Tensor) -> Tensor:
+        raise ValueError("mine")
+
+
 @pytest.mark.parametrize(
     ("module", "stated", "message"),
     [
@@ -164,6 +169,8 @@ class Uncopied(Own):
         (timm.create_model("resnet10t", in_chans=1), {}, r"a ResNet does not take images of shape \(2, 3, 176, 176\)"),
         (Dictionary(), STATED, "the backbone returned dict for 2 images"),
         (nn.Conv2d(3, 4, 3), STATED, r"the backbone returned \(2, 4, 30, 30\) for 2 images"),
+        (Broken(), STATED, r"a Broken does not take .*: ValueError: mine, at `raise .*` in test_modules\.py, line \d+"),
+        (nn.LazyConv2d(4, 3), STATED, "LazyConv2d has parameters without a shape: weight, bias"),
         (Uncopied(), STATED, "an Uncopied cannot be copied: RuntimeError: there is but one of me"),
     ],
 )

@@ -27,15 +27,16 @@ class Small(nn.Module):
     def __init__(self, channels, mistake):
         super().__init__()
         self.body, self.mistake = nn.Conv2d(channels, 12, 3, stride=2), mistake
-        self.spare = nn.Linear(2, 2) if mistake == "spare" else None
         self.requires_grad_(mistake != "frozen")
+        self.spare = {"spare": nn.Linear(2, 2), "lazy": nn.LazyLinear(2)}.get(mistake)
 
     def forward(self, images):
         maps = self.body(images)
         if self.mistake == "word":
             return maps.meen((2, 3))
         vectors = maps.mean((2, 3))
-        given = {"map": maps, "list": [vectors], "wide": vectors.repeat(1, 2), "detached": vectors.detach()}
+        given = {"map": maps, "list": [vectors], "wide": vectors.repeat(1, 2), "detached": vectors.detach(),
+                 "double": vectors.double()}
         return given.get(self.mistake, vectors)
 
 
@@ -147,17 +148,22 @@ def test_commands_know_it_in_a_process_that_imports_it(
         ("own_small", "wide", "vectors of 24 numbers, and its num_features is 12", "num_features = 24"),
         ("own_small", "detached", "no gradient reaches a parameter of Small", "train.freeze=backbone"),
         ("own_small", "frozen", "no gradient reaches a parameter of Small", "train.freeze=backbone"),
+        ("own_small", "double", r"Small gives torch\.float64 features", None),
+        ("own_small", "lazy", r"Small has parameters without a shape: spare\.weight, spare\.bias", None),
         ("own_unsaid", "", "Sequential does not say how wide its features are", "num_features = WIDTH"),
         ("own_nothing", "", "'own_nothing' builds no network: it returns None", None),
         ("own_closed", "", "builds no network: own_closed.. got an unexpected keyword argument", None),
-        ("own_broken", "", "RuntimeError: no such file, at `raise .* in own_parts.py, line 52", None),
+        ("own_broken", "", "RuntimeError: no such file, at `raise .* in own_parts.py, line 53", None),
     ],
 )
 def test_a_mistake_in_it_is_named(recipe: Path, name: str, mistake: str, message: str, advice: str | None) -> None:
     with pytest.raises(barlowctl.UserError, match=message) as refused:
         pretrain(recipe, overrides=overrides(name, **({"mistake": mistake} if mistake else {})))
     assert advice is None or advice in str(refused.value.next)
-    assert advice is not None or "arguments pretrained, pretrained_cfg, " in str(refused.value.allowed)
+    allowed = {"double": "features.float()", "lazy": "network(torch.zeros("}.get(
+        mistake, "arguments pretrained, pretrained_cfg, "
+    )
+    assert advice is not None or allowed in str(refused.value.allowed)
 
 
 @pytest.mark.usefixtures("parts")
