@@ -16,7 +16,7 @@ import datetime
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from barlowctl import launcher
 from barlowctl.errors import EXIT_RANK_LOST, UserError
 from barlowctl.meeting import Unreachable, meet
+from barlowctl.peers import Peer, here, last_words, missing, own
 from barlowctl.waits import Wait
 
 TIME_LIMIT = 900.0
@@ -69,6 +70,7 @@ class Ranks:
     local_rank: int = 0
     local_size: int = 1
     store: Any = field(default=None, repr=False, compare=False)
+    peers: tuple[Peer, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def first(self) -> bool:
@@ -170,7 +172,8 @@ class Ranks:
 
     def reason_of_first(self) -> str | None:
         """Why rank 0 failed, if it says so within a moment."""
-        return self._last_words(time.monotonic() + 1.0, ranks=(0,)).get(0)
+        words, _ = last_words(self.store, self.peers, (0,), 1.0)
+        return words.get(0)
 
     @contextlib.contextmanager
     def collective(self) -> Iterator[None]:
@@ -184,31 +187,24 @@ class Ranks:
         """What to raise when a collective failed: who is missing, and what they said."""
         self.report("")
         others = tuple(rank for rank in range(self.size) if rank != self.rank)
-        words = self._last_words(time.monotonic() + LAST_WORDS, ranks=others)
+        words, gone = last_words(self.store, self.peers, others, LAST_WORDS)
         reasons = [f"rank {rank} failed: {text}" for rank, text in sorted(words.items()) if text]
-        silent = [str(rank) for rank in others if rank not in words]
+        silent = gone or [rank for rank in others if rank not in words]
         explained = bool(reasons)
         if silent and not explained:
-            reasons = [f"rank {', '.join(silent)} is gone or does not answer"]
+            reasons = [missing(silent, self.peers, gone=bool(gone))]
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         why = "; ".join(reasons) or f"the connection to another rank broke ({cause})"
         lost = RankLost(f"rank {self.rank} of {self.size} stopped: {why}")
         lost.explained = explained
         return lost
 
-    def _last_words(self, deadline: float, ranks: Sequence[int]) -> dict[int, str]:
-        words: dict[int, str] = {}
-        while self.store is not None and len(words) < len(ranks):
-            try:
-                for rank in ranks:
-                    if rank not in words and self.store.check([f"failed/{rank}"]):
-                        words[rank] = self.store.get(f"failed/{rank}").decode()
-            except Exception:  # the store's host is gone: nobody will say more
-                break
-            if any(words.values()) or time.monotonic() > deadline:
-                break
-            time.sleep(0.05)
-        return words
+    def is_first_to_say(self) -> bool:
+        """Whether no other rank says to the user that a rank is lost; where the store is lost too, one per machine."""
+        try:
+            return int(self.store.add("said", 1)) == 1
+        except Exception:  # the store may be what is gone
+            return all(peer.is_gone or peer.space != here() for peer in self.peers[: self.rank])
 
 
 ALONE = Ranks()
@@ -264,6 +260,7 @@ def joined(*, cuda: bool, time_limit: float = TIME_LIMIT) -> Iterator[Ranks]:
         ) from error
     ranks = Ranks(rank, size, process.local_rank, process.local_size, PrefixStore("barlowctl", store))
     try:
+        ranks = replace(ranks, peers=tuple(ranks.objects(own())))
         yield ranks
     except BaseException as error:
         if isinstance(error, UserError):
@@ -283,7 +280,7 @@ def joined(*, cuda: bool, time_limit: float = TIME_LIMIT) -> Iterator[Ranks]:
 def _tell(ranks: Ranks, error: UserError) -> None:
     """Tell the others why this rank leaves, and let an error be said once: by the rank that it began on."""
     if isinstance(error, RankLost):
-        error.reported_elsewhere = error.explained
+        error.reported_elsewhere = error.explained or not ranks.is_first_to_say()
         return
     ranks.report(error.message)
     error.reported_elsewhere = not ranks.first and ranks.reason_of_first() == error.message

@@ -105,6 +105,7 @@ MAY_IMPORT = {
     "output_paths": {"amounts", "errors", "files", "shell"},
     "own_code": {"errors"},
     "packages": {"errors"},
+    "peers": set(),
     "processor": set(),
     "quantities": set(),
     "shell": set(),

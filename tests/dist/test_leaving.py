@@ -71,6 +71,7 @@ def closing(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     monkeypatch.setattr(distributed, "PrefixStore", lambda name, store: store)
     monkeypatch.setattr(distributed, "meet", lambda *_: Store())
     monkeypatch.setattr(distributed.dist, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(distributed.Ranks, "objects", lambda ranks, value: [value] * ranks.size)
     monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: allowed.wait(30))
     yield allowed
     allowed.set()

@@ -126,7 +126,7 @@ def test_a_rank_that_is_killed_while_others_gather_is_named(tmp_path: Path, when
     """torch's own exchanges, within a pass, end as ours do."""
     (kind, text), (died, _) = gang.answers(gang.start(divided.train_until_killed, 2, DIVIDED, str(tmp_path), when))
     assert (kind, died) == ("RankLost", "died")
-    assert "rank 1 is gone or does not answer" in text
+    assert "rank 1 is gone: its process " in text
 
 
 def test_a_backbone_that_uses_weights_of_blocks_it_does_not_call_is_refused(tmp_path: Path) -> None:

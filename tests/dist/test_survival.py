@@ -231,10 +231,25 @@ def test_a_lost_rank_ends_the_other_with_the_reason(place: Place, lost: int) -> 
     assert endings[lost][0] is None
     code, output = endings[1 - lost]
     assert code == 4
-    assert f"rank {1 - lost} of 2 stopped: rank {lost} is gone or does not answer" in output
+    gone = f"rank {lost} is gone: its process {life.processes[lost].pid} was killed or crashed"
+    assert f"rank {1 - lost} of 2 stopped: {gone}; the newest" in output
     assert re.search("the newest checkpoint is of step [1-9]", output)
     assert f"next: barlowctl pretrain --resume {run} --threads 1\n" in output
     assert checkpoint.load_latest(run / "checkpoints").state.step > 0
+
+
+def test_of_four_ranks_the_lost_one_is_named_once(place: Place) -> None:
+    """The others lose one another too, since each leaves: neither are they named, nor do all of them say it."""
+    long = ("--set", "train.epochs=400", "--set", "train.checkpoint_every_steps=1")
+    run, life = place.start("lost", *long, *QUIET, ranks=4)
+    assert until(lambda: checkpoint.list_checkpoints(run / "checkpoints"), life)
+    life.signal(signal.SIGKILL, 2)
+    endings = life.wait()
+    assert [code for code, _ in endings] == [4, 4, None, 4]
+    said = [output for _, output in endings if output]
+    gone = f"rank 2 is gone: its process {life.processes[2].pid} was killed or crashed; the newest checkpoint is of step"
+    assert [output.count("error: ") for output in said] == [1]
+    assert re.match(rf"error: rank [013] of 4 stopped: {gone}", said[0])
 
 
 UNFINISHED: dict[str, Callable[[Path], None]] = {
