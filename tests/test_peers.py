@@ -59,17 +59,17 @@ def test_who_is_missing_in_words(ranks: list[int], of: Sequence[Peer], gone: boo
 class Store:
     """What ranks have said, as torch's store has it; None: its host is gone."""
 
-    def __init__(self, said: dict[int, str] | None) -> None:
-        self.said = said
+    def __init__(self, words: dict[int, str] | None) -> None:
+        self.words = words
 
     def check(self, keys: list[str]) -> bool:
-        if self.said is None:
+        if self.words is None:
             raise RuntimeError("broken pipe")
-        return int(keys[0].removeprefix("failed/")) in self.said
+        return int(keys[0].removeprefix("failed/")) in self.words
 
     def get(self, key: str) -> bytes:
-        assert self.said is not None
-        return self.said[int(key.removeprefix("failed/"))].encode()
+        assert self.words is not None
+        return self.words[int(key.removeprefix("failed/"))].encode()
 
 
 def test_who_ended_without_a_word_is_told_from_who_left_for_it_and_who_is_slow() -> None:

@@ -246,10 +246,10 @@ def test_of_four_ranks_the_lost_one_is_named_once(place: Place) -> None:
     life.signal(signal.SIGKILL, 2)
     endings = life.wait()
     assert [code for code, _ in endings] == [4, 4, None, 4]
-    said = [output for _, output in endings if output]
+    outputs = [output for _, output in endings if output]
     gone = f"rank 2 is gone: its process {life.processes[2].pid} was killed or crashed; the newest checkpoint is of step"
-    assert [output.count("error: ") for output in said] == [1]
-    assert re.match(rf"error: rank [013] of 4 stopped: {gone}", said[0])
+    assert [output.count("error: ") for output in outputs] == [1]
+    assert re.match(rf"error: rank [013] of 4 stopped: {gone}", outputs[0])
 
 
 UNFINISHED: dict[str, Callable[[Path], None]] = {
