@@ -190,8 +190,8 @@ class Loop:
             self.step.undo(computed)
             self.phase, self.launched = "between", None
             self.save()
-            what, rates = f"{what} at step {self.progress.step}", learning_rates(self.trained.optimizer, factor)
-            raise RunDiverged(explain_divergence(what, factor, rates), next=lower_rate(self.saver.checkpoints))
+            at, rates = self.progress.step, learning_rates(self.trained.optimizer, factor)
+            raise RunDiverged(explain_divergence(what, at, factor, rates), next=lower_rate(self.saver.checkpoints, at))
         return computed.loss()
 
     def _back_to_the_last_step(self) -> None:

@@ -26,17 +26,22 @@ def metrics(
     }
 
 
-def explain_divergence(what: str, factor: float, rates: Mapping[str, float]) -> str:
+def explain_divergence(what: str, step: int, factor: float, rates: Mapping[str, float]) -> str:
     """What is not finite at which step, with the learning rates; `factor`: their share of the peak."""
     named = ", ".join(f"{name} {rate:.4g}" for name, rate in rates.items())
     return (
-        f"{what} (learning rates: {named}; {factor:.0%} of the peak), so the run "
+        f"{what} at step {step} (learning rates: {named}; {factor:.0%} of the peak), so the run "
         "stopped before the optimizer used it; the state is saved"
     )
 
 
-def lower_rate(checkpoints: Path) -> str:
-    """What to do about it."""
+def lower_rate(checkpoints: Path, step: int) -> str:
+    """What to do about it. `step`: how many there were before; at the first one no rate is at fault."""
+    if step == 0:
+        return (
+            "`barlowctl data preview` shows whether the images are sound; with train.precision fp16 try bf16 or fp32; "
+            "in a network of your own look for what divides by 0 or takes the root of 0"
+        )
     return (
         "lower optimizer.lr or raise train.warmup_epochs and start anew; with train.precision fp16 try bf16 or fp32; "
         f"`barlowctl data preview` shows whether the images are sound; before it: {checkpoints.parent}/metrics.jsonl"

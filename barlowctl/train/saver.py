@@ -115,7 +115,8 @@ class Saver:
             what = f"at step {self.progress.step} fp16's loss scale is {scale:.2g}: gradients overflow at any scale"
         else:
             return
-        raise RunDiverged(f"{what}, so the run stopped; {self.outcome('')}", next=lower_rate(self.checkpoints))
+        advice = lower_rate(self.checkpoints, self.progress.step)
+        raise RunDiverged(f"{what}, so the run stopped; {self.outcome('')}", next=advice)
 
     def _refuse_a_folder_that_is_gone(self) -> None:
         """A run that was moved away gets no second directory, which would have its newest checkpoint and no recipe."""

@@ -220,6 +220,8 @@ REASONS = {
     "lower train.warmup_epochs or raise train.epochs": CHOICE,
     "lower optimizer.lr or raise train.warmup_epochs and start anew; with train.precision fp16 try bf16 or fp32; "
     f"`barlowctl data preview` shows whether the images are sound; before it: {VALUE}/metrics.jsonl": CHOICE,
+    "`barlowctl data preview` shows whether the images are sound; with train.precision fp16 try bf16 or fp32; in a "
+    "network of your own look for what divides by 0 or takes the root of 0": CHOICE,
     VALUE: PASSED_ON,
     f"{VALUE} {VALUE}": PASSED_ON,
     f"{VALUE} --help": PASSED_ON,

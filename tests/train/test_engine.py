@@ -235,14 +235,14 @@ class Diverging(Trainable):
 
     terms: ClassVar = {"invariance": "the loss", "redundancy": "the loss"}
 
-    def __init__(self) -> None:
+    def __init__(self, step: int = 3) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(3, 3))
-        self.calls = 0
+        self.calls, self.step = 0, step
 
     def forward(self, views: Any, targets: Any = None) -> Terms:
         self.calls += 1
-        loss = self.weight.square().sum() * (math.nan if self.calls == 4 else 1.0)
+        loss = self.weight.square().sum() * (math.nan if self.calls == self.step + 1 else 1.0)
         return Terms(loss, loss, loss)
 
 
@@ -254,6 +254,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_sound_weights(tmp_path: Pa
     saved = checkpoint.load_latest(tmp_path / "checkpoints").state
     assert saved.step == 3
     assert saved.model["weight"].isfinite().all()
+
+
+def test_a_first_loss_that_is_not_finite_is_no_learning_rates_fault(tmp_path: Path) -> None:
+    with pytest.raises(RunDiverged, match="loss is nan at step 0 ") as stopped:
+        train(tmp_path, method=Diverging(0))
+    advice = stopped.value.next or ""
+    assert "optimizer.lr" not in advice
+    assert advice.startswith("`barlowctl data preview` shows whether the images are sound")
+    assert "in a network of your own look for" in advice
 
 
 def test_a_damaged_checkpoint_is_skipped_with_a_note(tmp_path: Path) -> None:
