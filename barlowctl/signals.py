@@ -30,6 +30,8 @@ STOPPING: tuple[signal.Signals, ...] = tuple(
 )
 ENDS_WITH = "BARLOWCTL_ENDS_WITH"
 """The variable with the number of the process that another one ends with (`end_with_parent`)."""
+TORCHRUN = "TORCHELASTIC_RUN_ID"
+"""The variable by which a process knows that torchrun's agent started it."""
 _PARENT_DEATH_SIGNAL = 1  # Linux's PR_SET_PDEATHSIG
 _AGAIN_SECONDS = 0.02
 """After which a signal comes again whose exception somebody dropped."""
@@ -115,9 +117,11 @@ def ended_as_by_interrupt() -> Iterator[None]:
 def end_with_parent() -> None:
     """Where a process named itself in `ENDS_WITH`, this one gets SIGTERM when that one is gone, even if it was killed.
 
-    Linux alone tells; elsewhere this process works on to its end. What it starts itself does not end with it.
+    So does a process of torchrun's, whose ranks would train on unseen, and hold the run. Linux alone tells; elsewhere
+    this process works on to its end. What it starts itself does not end with it.
     """
-    if not (parent := os.environ.pop(ENDS_WITH, "")):
+    parent = os.environ.pop(ENDS_WITH, "") or (str(os.getppid()) if TORCHRUN in os.environ else "")
+    if not parent:
         return
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "prctl"):
         libc.prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)

@@ -26,8 +26,8 @@ PACKAGE = CHECKOUT / "barlowctl"
 # it imports torch.
 LEAVES = {
     "amounts", "caches", "channels", "compilers", "cores", "criteria", "datasets", "errors", "files", "garbage",
-    "launcher", "leaving", "locks", "memory", "output_paths", "own_code", "packages", "peers", "processor", "quantities",
-    "shell", "signals", "starting", "tables", "value_ranges", "waits",
+    "launcher", "leaving", "locks", "memory", "output_paths", "own_code", "packages", "peers", "processor",
+    "quantities", "shell", "signals", "starting", "tables", "value_ranges", "waits",
 }  # fmt: skip
 DATA = {"data", "data.beton", "data.images", "data.loaders", "data.sources", "data.views"}
 MAY_IMPORT = {

@@ -20,7 +20,7 @@ from barlowctl import starting
 from barlowctl.cores import THREADS, threads_of_environment, usable_cores
 from barlowctl.distributed import EXIT_CODES_FOLDER
 from barlowctl.errors import EXIT_RANK_LOST, UserError
-from barlowctl.signals import handlers_put_back, signals_to_handle
+from barlowctl.signals import ENDS_WITH, handlers_put_back, signals_to_handle
 
 # What `torchrun --standalone` means.
 STANDALONE = (
@@ -66,6 +66,7 @@ def _surroundings(folder: str, count: int) -> Iterator[None]:
     """What the ranks find in their environment; this process has its own again after the block."""
     before = dict(os.environ)
     os.environ[EXIT_CODES_FOLDER] = folder
+    os.environ[ENDS_WITH] = str(os.getpid())  # the agent is in this process
     variable, threads = threads_of_environment() or ("", usable_cores())
     os.environ[THREADS[0]] = str(threads if variable in THREADS else max(1, threads // count))  # torchrun would set 1
     logging.disable(logging.CRITICAL)  # the ranks say what went wrong

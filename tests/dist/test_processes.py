@@ -17,6 +17,7 @@ import pytest
 from barlowctl import launchers, waits
 from barlowctl.cli import pretrain_ranks
 from barlowctl.cli.app import run as barlowctl
+from barlowctl.runs import rundir
 from barlowctl.train import checkpoint
 from tests.cli.conftest import digits, recipe  # noqa: F401 - fixtures
 from tests.dist import gang
@@ -38,6 +39,8 @@ LAUNCHED = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "1
 
 # As on a machine of two cores: where the tests are bound to one core, two processes share it.
 TWO_CORES = "from barlowctl.cli import app, pretrain_ranks; pretrain_ranks.usable_cores = lambda: 2; app.main()"
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "barlowctl")
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -142,6 +145,30 @@ def test_a_signal_to_the_launcher_saves_and_says_so_once(
     assert code == 3, errors
     assert errors.count("the state is saved") == 1
     assert "Traceback" not in errors
+    assert checkpoint.list_checkpoints(run / "checkpoints")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process that the one that started it is gone")
+@pytest.mark.parametrize("launched", [(sys.executable, "-c", TWO_CORES), TORCHRUN], ids=["processes", "torchrun"])
+def test_ranks_whose_launcher_is_killed_save_and_leave(
+    launched: tuple[str, ...],
+    recipe: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """They would train on without a terminal, and the run could not be resumed."""
+    run = tmp_path / "runs" / "left"
+    flags = () if launched is TORCHRUN else ("--processes", "2")
+    command = [*launched, "pretrain", "--recipe", str(recipe), *flags, "--out", str(run), "--set", "train.epochs=5000"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (run / "metrics.jsonl").is_file():
+        assert process.poll() is None
+        time.sleep(0.05)
+    assert rundir.is_held(run)
+    process.kill()
+    _, errors = process.communicate(timeout=300)  # the ranks have its standard error too, and close it
+    assert not rundir.is_held(run)
+    assert "the state is saved" in errors
     assert checkpoint.list_checkpoints(run / "checkpoints")
 
 
