@@ -15,7 +15,7 @@ from barlowctl.api.initial import written
 from barlowctl.api.network import Network
 from barlowctl.api.options import Extracting, ImagesLike, Probing, Pushing, Showing
 from barlowctl.api.process import as_a_command
-from barlowctl.api.recipes import Overrides, override_texts
+from barlowctl.api.recipes import Overrides, override_texts, parted
 from barlowctl.api.run import Run
 from barlowctl.api.wording import reworded
 from barlowctl.assemble.model_files import open_to_export
@@ -62,6 +62,7 @@ def features(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     size: int | None = None,
+    overrides: Overrides | None = None,
     **options: Unpack[Extracting],
 ) -> Embeddings:
     """Features of images. See `Network.features`.
@@ -69,8 +70,9 @@ def features(
     Args:
         network: a `Network`, a `Run`, or what `open_network` takes, a module among it.
         mean, std, size: of a module, see `Network`.
+        overrides: how images are shown to the network, see `Network`: {"eval.resize": 256}.
     """
-    return _opened(network, mean, std, size).features(images, **options)
+    return _opened(network, mean, std, size, overrides).features(images, **options)
 
 
 @checked
@@ -88,8 +90,12 @@ def probe(
     Args:
         network: a `Network`, a `Run`, or what `open_network` takes, a module among it.
         mean, std, size: of a module, see `Network`.
+        overrides (among the options): also how images are shown to the network, see `Network`: {"eval.resize": 256}.
     """
-    return _opened(network, mean, std, size).probe(data, **options)
+    if isinstance(network, Network) or not options.get("overrides"):
+        return _opened(network, mean, std, size).probe(data, **options)
+    showing, options["overrides"] = parted(options["overrides"] or {})
+    return _opened(network, mean, std, size, showing).probe(data, **options)
 
 
 @checked
@@ -193,8 +199,14 @@ def push(
     return opened.push(repository, license, **options)
 
 
-def _opened(network: Named, mean: Sequence[float] | None, std: Sequence[float] | None, size: int | None) -> Network:
-    stated: Showing = {"mean": mean, "std": std, "size": size}
+def _opened(
+    network: Named,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    size: int | None,
+    overrides: Overrides | None = None,
+) -> Network:
+    stated: Showing = {"mean": mean, "std": std, "size": size, "overrides": overrides or None}
     given = [name for name, value in stated.items() if value is not None]
     if isinstance(network, Network):
         if given:

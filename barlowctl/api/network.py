@@ -14,12 +14,12 @@ from barlowctl.api.arguments import checked, no_name
 from barlowctl.api.options import ImagesLike
 from barlowctl.api.pictures import named_or_in_memory, open_pictures, three_axes_explained
 from barlowctl.api.process import as_a_command, memory_returned
-from barlowctl.api.recipes import Overrides, override_texts
+from barlowctl.api.recipes import Overrides, override_texts, parted
 from barlowctl.assemble.data import choices_of
 from barlowctl.assemble.machine import Runtime
 from barlowctl.data.images.unreadable import OnMeasuring, advise_skipping
 from barlowctl.data.sources.in_memory import InMemory
-from barlowctl.errors import RunStopped
+from barlowctl.errors import RunStopped, UserError
 from barlowctl.eval.embeddings import Embeddings
 from barlowctl.measure.baselines import check_baselines
 from barlowctl.measure.embedding import embed, embed_input, is_input
@@ -201,7 +201,7 @@ class Network:
             KeyboardInterrupt: while something is trained; the state is saved, and the same call goes on.
         """
         with memory_returned(), as_a_command(handle_signals=handle_signals, network=self._written):
-            subset, changes = None if semi_list is None else Path(semi_list), tuple(override_texts(overrides or {}))
+            subset, changes = None if semi_list is None else Path(semi_list), self._of_protocols(overrides or {})
             tasks = Tasks.named(measures, trained, seeds=seeds, subset=subset, overrides=changes)
             check_names("baselines", baselines, BASELINES)
             check_baselines(self.subject, baselines)
@@ -218,6 +218,15 @@ class Network:
                 if handle_signals:
                     raise
                 raise KeyboardInterrupt(f"{stopped}; the same call goes on") from None
+
+    def _of_protocols(self, overrides: Overrides) -> tuple[str, ...]:
+        showing, of_protocols = parted(overrides)
+        if showing:
+            raise UserError(
+                f"{', '.join(map(repr, showing))} in overrides: how images are shown is said where a network is opened",
+                next=f"barlowctl.open_network({self._written}, overrides={dict(showing)!r}).probe(...)",
+            )
+        return tuple(override_texts(of_protocols))
 
     def _named(self, data: ImagesLike | None) -> str | InMemory | None:
         return named_or_in_memory(data, choices_of(self.preprocessing))

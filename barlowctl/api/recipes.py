@@ -14,6 +14,7 @@ from torch import Tensor
 
 from barlowctl.errors import UserError, kind_of
 from barlowctl.recipe import catalog, load
+from barlowctl.recipe.overrides import PREPARING
 from barlowctl.recipe.schema import Recipe
 
 Overrides = Mapping[str, Any]
@@ -55,6 +56,13 @@ def override_texts(overrides: Overrides) -> list[str]:
                 "in timm (docs/python.md, Parts of your own)",
             ) from error
     return texts
+
+
+def parted(overrides: Overrides) -> tuple[Overrides, Overrides]:
+    """Those that say how images are shown to a network, and the others, those of a protocol: by dotted keys."""
+    leaves = dict(_leaves(overrides, Recipe))
+    showing = {key: value for key, value in leaves.items() if f"{key}=".startswith(PREPARING)}
+    return showing, {key: value for key, value in leaves.items() if key not in showing}
 
 
 def _leaves(values: Overrides, schema: type[BaseModel] | None, prefix: str = "") -> Iterator[tuple[str, Any]]:

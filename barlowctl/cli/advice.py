@@ -21,7 +21,6 @@ from itertools import pairwise
 from typing import Any
 
 from barlowctl import launcher, shell
-from barlowctl.cli import preparing
 from barlowctl.errors import UserError
 
 REPEATED = "barlowctl ..."
@@ -193,9 +192,11 @@ def _started_by_another() -> bool:
 
 def _takes(path: Sequence[str], command: Any, words: Sequence[str]) -> bool:
     """Whether a command has these flags, and its `--set` these keys (of a recipe, or of how images are prepared)."""
+    from barlowctl.recipe.overrides import PREPARING
+
     options = {option for parameter in command.params for option in parameter.opts}
     keys = [value.partition("=")[0] for flag, value in pairwise(words) if flag == "--set"]
-    of_a_recipe = any("." in key and not f"{key}=".startswith(preparing.PREPARING) for key in keys)
+    of_a_recipe = any("." in key and not f"{key}=".startswith(PREPARING) for key in keys)
     measures = path[:1] in (["probe"], ["transfer"], ["embed"])
     return {flag.partition("=")[0] for flag in words if flag.startswith("--")} <= options and not (
         of_a_recipe and measures

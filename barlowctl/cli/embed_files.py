@@ -67,13 +67,17 @@ def compute_features(
     identity: dict[str, Any],
 ) -> Embeddings:
     """Features of the images, with a bar on a terminal."""
+    from barlowctl.eval.embeddings import not_finite
     from barlowctl.measure import embedding
 
     count = source.num_samples
     with console.progress(f"features of {counted(count, 'image')}", count) as bar:
-        return embedding.embed(
+        features = embedding.embed(
             opened, source, split, runtime, on_unreadable=on_unreadable, identity=identity, advance=bar.advance
         )
+    for note in not_finite(features.features, features.names):
+        console.say(f"note: {note}")
+    return features
 
 
 def draw_neighbours(

@@ -15,11 +15,6 @@ def of_backbone(name: str | None) -> list[str]:
     return [] if name is None else [f"model.backbone={name}"]
 
 
-PREPARING = ("eval.", "data.range=", "data.background=", "data.bands=", "model.", "views.")
-"""What `--set` may change of how images are prepared and features are pooled, in the commands that measure; and what it
-says of weights that do not say it themselves."""
-
-
 def measuring(
     overrides: list[str] | None, on_unreadable: options.Policy | None, backbone: str | None = None
 ) -> tuple[list[str], list[str], OnMeasuring | None]:
@@ -30,6 +25,8 @@ def measuring(
         recipe's words for that mean the same here, but another image never stands in for one that is measured. None:
         neither flag is about it, and the recipe of what is measured decides.
     """
+    from barlowctl.recipe.overrides import PREPARING
+
     geometry, others = of_backbone(backbone), list[str]()
     policy: OnMeasuring | None = None if on_unreadable is None else "skip" if on_unreadable == "skip" else "raise"
     for override in overrides or []:

@@ -55,6 +55,12 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.features)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, F), by which scikit-learn knows a matrix."""
+        rows, width = self.features.shape
+        return rows, width
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.features, dtype=dtype, copy=copy)
 
@@ -80,6 +86,15 @@ class Embeddings:
         if label < 0:
             return ""
         return self.class_names[label] if label < len(self.class_names) else str(label)
+
+
+def not_finite(features: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
+    """What is to be said of features `(N, F)` that are infinite or not a number, with three of the images' names."""
+    rows = np.flatnonzero(~np.isfinite(features).all(axis=1)).tolist()
+    if not rows:
+        return ()
+    named = ", ".join([names[row] for row in rows[:3]] + ["..."] * (len(rows) > 3))
+    return (f"the features of {len(rows):,} of {counted(len(names), 'image')} contain NaN or infinity ({named})",)
 
 
 def check_path(path: Path) -> None:

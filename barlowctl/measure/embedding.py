@@ -25,7 +25,7 @@ from barlowctl.data.sources import SPLITS
 from barlowctl.data.sources.benchmarks import ListedFiles
 from barlowctl.errors import UserError
 from barlowctl.eval import features
-from barlowctl.eval.embeddings import Embeddings
+from barlowctl.eval.embeddings import Embeddings, not_finite
 from barlowctl.eval.knn import nearest
 from barlowctl.eval.projection import project
 from barlowctl.files import write_text
@@ -73,16 +73,17 @@ def embed(
         metadata["identity"] = json.dumps(dict(identity))
     if extracted.unreadable:
         metadata["unreadable"] = json.dumps([problem.name for problem in extracted.unreadable])
-    names = image_names(source, split)
+    of_all = image_names(source, split)
+    names = [of_all[position] for position in extracted.positions]
     return Embeddings(
         extracted.features.numpy(),
-        [names[position] for position in extracted.positions],
+        names,
         extracted.labels.numpy(),
         list(source.class_names),
         metadata,
         extracted.positions,
         extracted.unreadable,
-        tuple(source.scan_report.notes),
+        (*source.scan_report.notes, *not_finite(extracted.features.numpy(), names)),
     )
 
 
@@ -108,9 +109,9 @@ def embed_input(subject: Subject, images: torch.Tensor, runtime: Runtime) -> Emb
         _InputBatch((part,), of_part)
         for part, of_part in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True)
     )
-    extracted, _ = features.extract(backbone, batches, lambda part: part.float(), device)
+    rows = features.extract(backbone, batches, lambda part: part.float(), device)[0].numpy()
     names = [f"images[{index}]" for index in range(len(images))]
-    return Embeddings(extracted.numpy(), names, labels.numpy(), [], {"network": subject.name})
+    return Embeddings(rows, names, labels.numpy(), [], {"network": subject.name}, notes=not_finite(rows, names))
 
 
 class _InputBatch(NamedTuple):

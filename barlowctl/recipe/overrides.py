@@ -13,6 +13,10 @@ from barlowctl import shell
 from barlowctl.errors import UserError, did_you_mean, nearest
 from barlowctl.recipe.allowed import allowed
 
+PREPARING = ("eval.", "data.range=", "data.background=", "data.bands=", "model.", "views.")
+"""How overrides begin that change how images are prepared and features are pooled, where something is measured; and
+what is said so of weights that do not say it themselves."""
+
 
 @dataclass(frozen=True)
 class Wrong:

@@ -213,6 +213,7 @@ REASONS = {
     f"{VALUE}=...": PYTHON,
     f"{VALUE}={VALUE}": PYTHON,
     f"barlowctl.open_network({VALUE}, overrides={{{VALUE}: {VALUE}}})": PYTHON,
+    f"barlowctl.open_network({VALUE}, overrides={VALUE}).probe(...)": PYTHON,
     "name another one with --backbone": CHOICE_OF_NETWORK,
     "say which it is, e.g. --backbone resnet18": CHOICE_OF_NETWORK,
     "leave it out of baselines": PYTHON,

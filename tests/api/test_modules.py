@@ -189,6 +189,50 @@ def test_statistics_are_said_where_a_network_is_opened(trained: Path) -> None:
     assert repr(network) == "Network(model)"
 
 
+class Infinite(Own):
+    """Of pixels above 0 the features are infinite."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 1 / (1 - images.mean((2, 3)).ceil().clamp(0, 1))
+
+
+def test_features_that_are_not_finite_are_said() -> None:
+    images = np.zeros((5, 32, 32, 3), np.uint8)
+    images[1] = 255
+    stated = {**STATED, "mean": [0.0, 0.0, 0.0]}
+    note = "the features of 1 of 5 images contain NaN or infinity (images[1])"
+    assert note in barlowctl.features(Infinite(), images, **stated).notes
+    assert barlowctl.features(Infinite(), torch.from_numpy(images / 255).movedim(3, 1), **stated).notes == (note,)
+    assert not any("NaN" in note for note in barlowctl.features(Infinite(), images[2:], **stated).notes)
+
+
+def test_features_are_a_matrix_for_scikit_learn() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    images = np.zeros((4, 32, 32, 3), np.uint8)
+    images[2:] = 255
+    embeddings = barlowctl.features(Own(), (images, [0, 0, 1, 1]), **STATED)
+    assert embeddings.shape == (4, 8)
+    assert LogisticRegression().fit(embeddings, embeddings.labels).score(embeddings, embeddings.labels) == 1.0
+
+
+def test_how_images_are_shown_is_said_in_the_same_call(recipe: Path, trained: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3), np.uint8)
+    larger = {"eval.resize": 40}
+    features = barlowctl.features(Own(), images, **STATED, overrides=larger)
+    opened = barlowctl.open_network(Own(), **STATED, overrides={"eval": {"resize": 40}})
+    assert np.array_equal(features, opened.features(images))
+    assert not np.array_equal(features, barlowctl.features(Own(), images, **STATED))
+    smaller = barlowctl.open_network(trained, overrides={"eval.crop": 12})
+    probed = barlowctl.probe(trained, "digits", measures=["knn"], overrides={"eval": {"crop": 12}})
+    assert probed.values["knn"] == smaller.probe("digits", measures=["knn"]).values["knn"]
+    with pytest.raises(barlowctl.UserError, match="unknown protocol value 'epoch', did you mean 'epochs'"):
+        barlowctl.probe(trained, "digits", trained=["linear"], overrides={"eval.crop": 12, "epoch": 1})
+    with pytest.raises(barlowctl.UserError, match=r"^'eval\.resize' in overrides: how images are shown is said") as no:
+        opened.probe("digits", overrides=larger)
+    assert no.value.next == "barlowctl.open_network(model, overrides={'eval.resize': 40}).probe(...)"
+
+
 def test_a_module_is_no_name() -> None:
     with pytest.raises(barlowctl.UserError, match="a network that was opened of a module, Own, has no name") as refused:
         os.fspath(barlowctl.open_network(Own(), **STATED))
