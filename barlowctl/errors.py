@@ -37,6 +37,7 @@ class UserError(Exception):
     Attributes:
         reported_elsewhere: among several processes of one run: whether another one says it, so that this one is silent.
             None: raised before the processes knew of one another, so all raise it; one per machine says it.
+        when_resumed: whether a run that goes on takes the flags that come next, `--set` among them.
         alone: whether what comes next is typed without the launcher that started several processes.
         in_python: whether it speaks of arguments in the place of flags already (`barlowctl.api.wording`).
     """
@@ -49,6 +50,7 @@ class UserError(Exception):
         self.allowed = allowed
         self.next = next
         self.reported_elsewhere: bool | None = None
+        self.when_resumed = False
         self.alone = False
         self.in_python = False
 

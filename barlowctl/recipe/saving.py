@@ -1,4 +1,4 @@
-"""When a run writes checkpoints, and how many it keeps: settings that decide nothing of what is trained."""
+"""What a run that goes on may have other than it began with: when it saves, and what becomes of unreadable images."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ from typing import Any
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 
-KEYS = ("train.checkpoint_every_epochs", "train.checkpoint_every_steps", "train.keep_checkpoints")
-"""Keys of a recipe that a run which goes on may have other values of, until it stops."""
+KEYS = (
+    "train.checkpoint_every_epochs",
+    "train.checkpoint_every_steps",
+    "train.keep_checkpoints",
+    "data.on_unreadable",
+)
+"""Keys of a recipe that a run which goes on may have other values of, until it stops. Nothing that is trained depends
+on them, except at an image that cannot be read, where the run could not go on otherwise."""
 
 
 def saving_as(recipe: Recipe, other: Recipe) -> Recipe:
-    """A recipe whose checkpoints are written and kept as another one's are."""
-    names = [key.removeprefix("train.") for key in KEYS]
-    train = recipe.train.model_copy(update={name: getattr(other.train, name) for name in names})
-    return recipe.model_copy(update={"train": train})
+    """A recipe with another one's values of these keys."""
+    for key in KEYS:
+        section, _, name = key.partition(".")
+        settings = getattr(recipe, section).model_copy(update={name: getattr(getattr(other, section), name)})
+        recipe = recipe.model_copy(update={section: settings})
+    return recipe
 
 
 def of_result(changes: list[tuple[str, Any, Any]]) -> list[tuple[str, Any, Any]]:

@@ -167,7 +167,8 @@ def annotate(error: BaseException, note: str, go_on: str, *, resumable: bool) ->
         return
     add_note(error, note)
     advice = (error.next or "").splitlines()
-    with_flags = [line for line in advice if line.startswith("--") and not line.startswith("--set")]
+    flags = [line for line in advice if line.startswith("--")]
+    with_flags = [line for line in flags if error.when_resumed or not line.startswith("--set")]
     if resumable and not go_on.endswith("..."):  # which is what was typed: flags alone are completed with it
         advice = [_with(go_on, line) if line in with_flags else line for line in advice]
     if resumable:  # a run that is resumed keeps its recipe: what is --set is for another one

@@ -221,3 +221,21 @@ def test_what_an_image_lacks_is_advised_before_leaving_it_out(trained: Path, rec
     assert "--set data.range=0:2.5" in lacking
     assert skipping.endswith("--on-unreadable skip")
     assert barlowctl(shlex.split(lacking)[1:]) == 0
+
+
+def test_a_run_that_met_one_goes_on_past_it(recipe: Path, photos: Path, capsys: Captured, tmp_path: Path) -> None:
+    """What it has learned is not lost: it was told of a new run with that setting, which began at random."""
+    changes = ["train.epochs=2", "train.batch_size=4", "data.holdout=0", "eval.queries=off", "train.warmup_epochs=0"]
+    settings = [part for change in changes for part in ("--set", change)]
+    run = tmp_path / "met-one"
+    stopped = result(
+        capsys, "pretrain", "--recipe", recipe, "--data", photos, "--out", run, "--threads", 1, *settings, code=2
+    )
+    assert "cannot be read" in stopped["error"]
+    assert "; the state of step " in stopped["error"]
+    on = f"barlowctl pretrain --resume {run} --threads 1 --set data.on_unreadable=replace"
+    assert stopped["next"] == on
+    finished = result(capsys, *shlex.split(on)[1:])
+    assert finished["steps"] == 8
+    about = (run / "notices.jsonl").read_text()
+    assert "data.on_unreadable is replace until this process ends, and raise in the run's recipe.toml" in about

@@ -16,6 +16,9 @@ OnMeasuring = Literal["raise", "skip"]
 PROBLEMS_NAMED = 10
 """So many are named on a terminal."""
 
+REPLACED = "--set data.on_unreadable=replace"
+"""With which a run goes on past such an image, also one that began without."""
+
 
 class Unreadable(Exception):
     """An image that cannot be read; the text says why.
@@ -50,16 +53,17 @@ class UnreadableImage(UserError):
         next: what to try.
     """
 
-    def __init__(self, path: Path, name: str, reason: str, *, next: str = "--set data.on_unreadable=replace") -> None:
+    def __init__(self, path: Path, name: str, reason: str, *, next: str = REPLACED) -> None:
         super().__init__(f"{path}: {name} cannot be read: {reason}", next=next)
         self.path, self.name, self.reason = path, name, reason
-        self.setting = ""
+        self.setting, self.when_resumed = "", next == REPLACED
 
     @classmethod
     def of(cls, path: Path, name: str, error: Unreadable | OSError, settings: str = "") -> UnreadableImage:
         """From what was raised where it was read; the next command sets what was missing, `settings` with spaces."""
         image = cls(path, name, reason_of(error))
         if settings:
+            image.when_resumed = False
             image.setting = image.next = " ".join(f"--set data.{setting}" for setting in settings.split())
         return image
 
