@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from barlowctl import launcher
+from barlowctl import launcher, shell
 from barlowctl.cli import limits, options, preparing
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
@@ -196,11 +196,13 @@ def transfer(
     only_one_label = {"--protocol fast": protocol == "fast"}
     not_voc07 = {"--seeds": seeds > 1, f"--set {' '.join(changes)}": bool(changes)}
     only_detection = {**flags.given(), "--dry-run": dry_run, "--gpus": bool(gpus), "--processes": bool(processes)}
-    if task in DETECTION:
-        _refuse_unused(task, only_voc07 | only_one_label | {f"--set {flags.other_sizes}": bool(flags.other_sizes)})
-        require(subject)
-        from barlowctl.assemble.machine import Runtime
+    sizes = {f"--set {flags.other_sizes}": bool(flags.other_sizes)}
+    others = only_detection | (only_voc07 if task != "voc07" else only_one_label | not_voc07)
+    _refuse_unused(task, only_voc07 | only_one_label | sizes if task in DETECTION else others, subject, data)
+    require(subject, data if task == "folder" else None)
+    from barlowctl.assemble.machine import Runtime
 
+    if task in DETECTION:
         runtime = Runtime(device_of_ranks(gpus, processes, device), threads, workers, loader)
         if dry_run:
             show_costs(console, subject, task, data, flags, runtime, gpus or processes or 1)
@@ -209,9 +211,6 @@ def transfer(
             raise typer.Exit(run_ranks(context.obj, count, on_gpus=gpus is not None, quiet=quiet))
         detect(console, subject, task, data, flags, runtime, out=out, policy=policy)
         return
-    _refuse_unused(task, only_detection | (only_voc07 if task != "voc07" else only_one_label | not_voc07))
-    require(subject, data if task == "folder" else None)
-    from barlowctl.assemble.machine import Runtime
     from barlowctl.data.images.unreadable import advise_skipping
     from barlowctl.eval import svm
     from barlowctl.measure.tasks import Tasks
@@ -247,12 +246,17 @@ def transfer(
     )  # fmt: skip
 
 
-def _refuse_unused(task: str, flags: dict[str, bool]) -> None:
+def _refuse_unused(task: str, flags: dict[str, bool], subject: str | None, data: str | None) -> None:
     """Refuse flags that the task would ignore in silence. flags: flag -> whether it was named."""
     if unused := [flag for flag, named in flags.items() if named]:
+        untrained = "--random-init" in unused
+        words = [*([subject] if subject else []), *(["--data", data] if data else []), "--random-init"]
         raise UserError(
             f"{', '.join(unused)} {'has' if len(unused) == 1 else 'have'} no meaning for the task {task}",
             allowed="--cost, --low-shot and --pooling with voc07; --head, --iterations, --batch and so on "
-            "with voc0712 and coco; --protocol, --seeds, --set epochs=... with the other tasks",
-            next=f"without {' '.join(flag.split()[0] for flag in unused)}",
+            "with voc0712 and coco; --protocol, --seeds, --set epochs=... with the other tasks"
+            + ("; a timm name (resnet50) is an untrained network of its own" if untrained else ""),
+            next=shell.line("barlowctl", "probe", *words)
+            if untrained and task == "folder"
+            else f"without {' '.join(flag.split()[0] for flag in unused)}",
         )

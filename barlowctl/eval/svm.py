@@ -63,10 +63,12 @@ def voc_svm(
     costs: Sequence[float] = COSTS,
     threads: int = 1,
     seed: int = 0,
+    begin: Callable[[int], None] = lambda label: None,
 ) -> SvmResult:
     """Train on all images, test on the test images.
 
     Args:
+        begin: called with each class when its turn comes, `threads` of them at a time.
         features, test_features: `(N, F)` and `(M, F)`. targets, test_targets: `(N, K)`, `(M, K)`: 1 present, 0
             absent, -1 difficult.
 
@@ -78,6 +80,7 @@ def voc_svm(
     _check(test, test_targets, 1, "test")
 
     def fit_class(label: int) -> tuple[float, float, float, int]:
+        begin(label)
         truth = np.where(targets[:, label] == 1, 1, -1)
         cost, failed = _choose_cost(train, truth, costs, seed)
         scores, more = _fit(train, truth, test, cost, seed)

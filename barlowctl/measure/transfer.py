@@ -64,7 +64,8 @@ def transfer(
             next=instead("--task", task, TASKS),
         )
     if task == "voc07":
-        values = measure_voc07(subject, _place(task, data), runtime, options or SvmOptions(), on_unreadable)
+        place = _place(task, data)
+        values = measure_voc07(subject, place, runtime, options or SvmOptions(), on_unreadable, emit(subject.name))
     else:
         values = _one_label(subject, task, data, runtime, protocol, tasks or Tasks(), folder, emit, on_unreadable)
     published = dict(TRANSFER.column(task)) if task in TRANSFER.columns else {}

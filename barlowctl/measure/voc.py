@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import statistics
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from barlowctl.amounts import counted
 from barlowctl.assemble.data import choices_of, pictures_of
-from barlowctl.assemble.evaluation import extract_readable
+from barlowctl.assemble.evaluation import Extracted, extract_readable
 from barlowctl.assemble.labelled import check_distinct
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
 from barlowctl.data.images.unreadable import OnMeasuring
@@ -24,6 +27,7 @@ from barlowctl.eval import meaning, svm
 from barlowctl.measure.identity import identify
 from barlowctl.measure.subjects import Subject
 from barlowctl.model import Preprocessing, QuarterPooling, last_map_shape
+from barlowctl.train.events import Measuring, Sink
 
 SPLITS = ("trainval", "test")
 Pooling = Literal["2x2", "average"]
@@ -44,11 +48,17 @@ class SvmOptions:
 
 
 def measure_voc07(
-    subject: Subject, path: Path, runtime: Runtime, options: SvmOptions, on_unreadable: OnMeasuring = "raise"
+    subject: Subject,
+    path: Path,
+    runtime: Runtime,
+    options: SvmOptions,
+    on_unreadable: OnMeasuring = "raise",
+    emit: Sink = lambda event: None,
 ) -> dict[str, Any]:
     """SVMs on the trainval pictures of `path`, measured on its test pictures. Precisions are in percent.
 
-    With "skip", pictures that cannot be read are left out and named in `unreadable`.
+    With "skip", pictures that cannot be read are left out and named in `unreadable`. `emit` hears of each part, and of
+    each class whose SVM is fitted.
 
     Raises:
         UserError: not VOC2007's layout, a class with too few images, or no scikit-learn.
@@ -67,36 +77,54 @@ def measure_voc07(
     prints = {split: opened_split.fingerprint for split, opened_split in zip(SPLITS, opened, strict=True)}
     identity = identify(subject, prints, _settings(pooled, options, targets)).as_dict()
     overlapping = check_distinct(*opened)
-    read = [
-        extract_readable(network, split_pictures, preprocessing, runtime, device, on_unreadable=on_unreadable)
-        for split_pictures in opened
-    ]
+    read = []
+    for split, pictures in zip(SPLITS, opened, strict=True):
+        emit(Measuring(f"features of {counted(pictures.num_samples, f'{split} image')}"))
+        read.append(extract_readable(network, pictures, preprocessing, runtime, device, on_unreadable=on_unreadable))
     if why := meaning.of_features(torch.cat([extracted.features for extracted in read])):
         raise UserError(f"no precision of '{subject.name}' would mean anything: {why}")
     features = [extracted.features.numpy() for extracted in read]
     targets = [matrix[extracted.positions] for matrix, extracted in zip(targets, read, strict=True)]
     _check_classes(targets, options.low_shot)
     everything = (features[0], targets[0], features[1], targets[1])
-    fitted = svm.voc_svm(*everything, costs=options.costs, threads=threads)
-    few = [_few_positives(everything, shots, options.costs, threads) for shots in options.low_shot]
+    fitted = svm.voc_svm(*everything, costs=options.costs, threads=threads, begin=_say_class(emit))
+    few = [_few_positives(everything, shots, options.costs, threads, emit) for shots in options.low_shot]
     return {
         **_precisions(fitted, options, pooled, preprocessing),
         "low_shot": few,
         "notes": [note for note in (pooled.note, overlapping) if note],
         "crop": preprocessing.crop,
         "interpolation": preprocessing.interpolation,
+        "identity": identity,
+        **_images(sources, read),
+        "measured": {"features": features[0].shape[1]},
+    }
+
+
+def _images(sources: Sequence[benchmarks.Voc], read: Sequence[Extracted]) -> dict[str, Any]:
+    """Where the pictures of both splits are, and which of them could not be read."""
+    return {
         "data": {
             split: {"path": str(source.path), "images": len(source), **source.scan_report.nonempty()}
             for split, source in zip(SPLITS, sources, strict=True)
         },
-        "identity": identity,
         "unreadable": [
             replace(problem, split=split).as_dict()
             for split, extracted in zip(SPLITS, read, strict=True)
             for problem in extracted.unreadable
         ],
-        "measured": {"features": features[0].shape[1]},
     }
+
+
+def _say_class(emit: Sink) -> Callable[[int], None]:
+    """What is called with each class when its SVM begins; several may at a time."""
+    names, lock = VOC07.class_names, threading.Lock()
+
+    def say(label: int) -> None:
+        with lock:
+            emit(Measuring(f"SVM of {names[label]}, {label + 1} of {len(names)}"))
+
+    return say
 
 
 @dataclass(frozen=True)
@@ -164,8 +192,10 @@ def _few_positives(
     shots: int,
     costs: tuple[float, ...],
     threads: int,
+    emit: Sink,
 ) -> dict[str, Any]:
     """Mean and standard deviation over the draws, by both measures."""
+    emit(Measuring(f"SVMs from {counted(shots, 'positive')} of each class, {svm.LOW_SHOT_DRAWS} draws"))
     draws = [
         svm.low_shot(*everything, shots=shots, draw=draw, costs=costs, threads=threads)
         for draw in range(svm.LOW_SHOT_DRAWS)
@@ -201,5 +231,5 @@ def _check_classes(targets: list[np.ndarray], low_shot: tuple[int, ...]) -> None
             raise UserError(
                 f"too few {split} images show {', '.join(short[:5])}{more}",
                 allowed=f"at least {at_least} of every class" + (" with --low-shot" if at_least > svm.FOLDS else ""),
-                next="unpack the archives again",
+                next="unpack the archives again" if min(counts) < min(at_least, svm.FOLDS) else "without --low-shot",
             )

@@ -152,7 +152,21 @@ def test_voc07_scores_every_class(recipe: Path, voc: Path, capsys: Captured) -> 
     assert result["value"] > 15.0  # chance is about 5 to 10
     assert set(result["costs"].values()) <= {1.0, 100.0}
     assert barlowctl(["transfer", "test_resnet", "--task", "voc07", "--data", str(voc), "--low-shot", *SMALL]) == 2
-    assert "aeroplane (4), bicycle (4)" in capsys.readouterr().err  # 96 are needed
+    refused = capsys.readouterr().err
+    assert "aeroplane (4), bicycle (4)" in refused  # 96 are needed
+    advice = refused.partition("next: barlowctl ")[2].split("\n")[0]
+    assert advice.startswith(f"transfer test_resnet --task voc07 --data {voc}")
+    assert "--low-shot" not in advice
+    assert barlowctl(shlex.split(advice)) == 0
+
+
+def test_voc07_says_what_it_is_at(recipe: Path, voc: Path, capsys: Captured) -> None:
+    flags = ["--task", "voc07", "--data", str(voc), "--cost", "1", "--threads", "1"]
+    assert barlowctl(["transfer", "test_resnet", *flags, *SMALL[:-1]]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("test_resnet: ")]
+    classes = [f"SVM of {name}, {number} of 20" for number, name in enumerate(VOC07.class_names, start=1)]
+    parts = ["features of 80 trainval images", "features of 40 test images", *classes]
+    assert lines == [f"test_resnet: {part}" for part in parts]
 
 
 def by_hand(voc: Path, size: int, pooling: str, cost: float) -> tuple[float, float]:
@@ -221,6 +235,8 @@ def test_voc07_from_few_positives(recipe: Path, voc: Path, capsys: Captured, mon
     assert one["map_area"] < three["map_area"]
     assert barlowctl(["transfer", "test_resnet", *SMALL[:-1], *flags]) == 0
     output = capsys.readouterr().out
+    assert "test_resnet: SVMs from 1 positive of each class, 5 draws" in output
+    assert "test_resnet: SVMs from 3 positives of each class, 5 draws" in output
     assert f"{three['map_area']:.2f} ± {three['map_area_sd']:.2f}" in output
     assert f"{three['map_11_points']:.2f} ± {three['map_11_points_sd']:.2f}" in output
 

@@ -14,6 +14,7 @@ from PIL import Image
 from barlowctl import memory
 from barlowctl.bench import photographs
 from barlowctl.cli.app import run as barlowctl
+from barlowctl.datasets import VOC07
 from barlowctl.errors import RunDiverged
 from tests.advice.scenario import Scenario
 from tests.advice.scenarios.data import archive, changed, deep, deep_bands_and_others, packed_jpegs
@@ -148,6 +149,20 @@ def wrong_data(patch: Patch) -> None:
     Path("half/train/a/0.png").write_bytes(whole[: len(whole) // 2])
 
 
+def voc07_of_few(patch: Patch) -> None:
+    """VOC2007 with three pictures of each class to train on and one to test on."""
+    lists = Path("VOCdevkit/VOC2007/ImageSets/Main")
+    lists.mkdir(parents=True)
+    pictures = lists.parent.parent / "JPEGImages"
+    pictures.mkdir()
+    for split, names in (("trainval", range(60)), ("test", range(60, 80))):
+        for name in names:
+            Image.new("RGB", (16, 16), (3 * name, 12 * (name % 20), 90)).save(pictures / f"{name}.jpg")
+        for number, label in enumerate(VOC07.class_names):
+            lines = [f"{name} {1 if name % 20 == number else -1}\n" for name in names]
+            (lists / f"{label}_{split}.txt").write_text("".join(lines))
+
+
 def no_photographs(patch: Patch) -> None:
     """A machine without scikit-image and scikit-learn, and with JPEGs."""
     from barlowctl.bench import photographs
@@ -247,6 +262,10 @@ SCENARIOS = {
     ),
     "unreadable image to probe on": Scenario([*PROBE, "--data", "half"], wrong_data),
     "flag of another task": Scenario(["transfer", "runs/done", "--cost", "1", "--protocol", "fast", "--threads", "1"]),
+    "untrained network beside features": Scenario(["transfer", "runs/done", "--random-init", "--threads", "1"]),
+    "too few for so many positives": Scenario(
+        ["transfer", "runs/done", "--task", "voc07", "--data", "VOCdevkit", "--low-shot", "--cost", "1"], voc07_of_few
+    ),
     "benchmark not there": Scenario(["transfer", "runs/done", "--task", "voc07"], then="VOCtrainval"),
     "no JPEG of two channels": Scenario(["bench", "step", *TWO_CHANNELS, "--loading"], slow=True),
     "nothing to bench with": Scenario(BENCH, no_photographs, slow=True),
