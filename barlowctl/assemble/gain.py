@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from barlowctl.train import sinks
+from barlowctl.runs import records
 
 ANSWERS = "knn_correct"
 """In a file of `record`: uint8 `(Q,)`, 1 for each query of the online kNN that was answered correctly."""
@@ -33,7 +33,7 @@ def since_start(run: Path) -> dict[str, Any]:
             not be read. since_start: all of it in words. Without labels the effective rank stands in for the kNN
             in the words.
     """
-    evaluations = [record for record in sinks.records(run / "metrics.jsonl") if record["event"] == "evaluation"]
+    evaluations = [record for record in records.read(run / "metrics.jsonl") if record["event"] == "evaluation"]
     first = next((record for record in evaluations if record["step"] == 0), None)
     if first is None or evaluations[-1]["step"] == 0:
         return {}

@@ -24,7 +24,7 @@ from barlowctl.model import registered
 from barlowctl.output_paths import check_folder, free_bytes, whole
 from barlowctl.recipe import load, saving
 from barlowctl.recipe.schema import Recipe
-from barlowctl.runs import history, rundir
+from barlowctl.runs import history, records, rundir
 from barlowctl.runs.environment import environment
 from barlowctl.runs.resumption import Launch, launch_of
 from barlowctl.signals import stop_requests
@@ -173,9 +173,9 @@ def _recorded(
     watching = [guarded(monitor.open(run, start), monitor.name, tell) for monitor in monitors]
     notes = []
     if log_every is not None:
-        notes = [note] if (note := _of_records(run, start, log_every) if start else _start_over(run)) else []
-    records = sinks.json_lines(run / "metrics.jsonl", start_step=start)
-    return broadcast(show, records, sinks.notice_lines(run / history.NOTICES), *watching), notes
+        notes = _of_records(run, start, log_every) if start else [_start_over(run)]
+    recorded = sinks.json_lines(run / "metrics.jsonl", start_step=start)
+    return broadcast(show, recorded, sinks.notice_lines(run / history.NOTICES), *watching), notes
 
 
 def _start_over(run: Path) -> str:
@@ -184,7 +184,7 @@ def _start_over(run: Path) -> str:
     Its records go aside: a run whose checkpoints were deleted has more of them than one that was killed early.
     """
     metrics = run / "metrics.jsonl"
-    reached = max((record["step"] for record in sinks.records(metrics)), default=0)
+    reached = max((record["step"] for record in records.read(metrics)), default=0)
     if not reached:
         metrics.unlink(missing_ok=True)
         return "the run was stopped before its first checkpoint: it starts from the beginning"
@@ -197,17 +197,14 @@ def _start_over(run: Path) -> str:
     )
 
 
-def _of_records(run: Path, start: int, log_every: int) -> str | None:
-    """What a run resumed at a step does a second time, or which records of steps before are lost, in words."""
-    reached = max((record["step"] for record in sinks.records(run / "metrics.jsonl")), default=0)
-    if reached + log_every < start:
-        return (
-            f"metrics.jsonl holds no records of steps {reached + 1:,} to {start:,}, which were made: they are lost, "
-            "and curves have a gap there; the state that the run goes on from is whole"
-        )
-    if reached <= start:
-        return None
-    return f"the newest checkpoint is of step {start:,}: steps {start + 1:,} to {reached:,} are made again"
+def _of_records(run: Path, start: int, log_every: int) -> list[str]:
+    """What a run resumed at a step does a second time, and which records of steps before are lost, in words."""
+    metrics = run / "metrics.jsonl"
+    reached = max((record["step"] for record in records.read(metrics)), default=0)
+    if lost := records.damage(metrics, running=True, made=start, log_every=log_every):
+        return [f"{lost}: curves have a gap there; the state that the run goes on from is whole"]
+    again = f"the newest checkpoint is of step {start:,}: steps {start + 1:,} to {reached:,} are made again"
+    return [again] if reached > start else []
 
 
 def _check_room(job: Job, run: Path | None, *, resume: bool) -> None:
@@ -280,7 +277,7 @@ def _nothing_left_of_nothing(run: Path) -> Iterator[None]:
     except RunStopped:
         raise
     except BaseException as error:
-        has_steps = any(record["step"] for record in sinks.records(run / "metrics.jsonl"))  # more than its start
+        has_steps = any(record["step"] for record in records.read(run / "metrics.jsonl"))  # more than its start
         if run.is_dir() and not (checkpoint.list_checkpoints(run / "checkpoints") or has_steps):
             shutil.rmtree(run, ignore_errors=True)
             _advise_to_begin_again(error)

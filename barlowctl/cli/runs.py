@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,11 +98,12 @@ def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = Fal
                 key, {opened.name: points}, columns=console.rich.width, height=6 if key in opened.terms else 12
             ):
                 console.say(line)
-    for notice in opened.notices:
+    for notice in [*opened.notices, *_damage([opened])]:
         console.say(f"note: {notice}")
     _say_how_to_go_on(console, opened)
     values = {key: opened.last[key] for key in keys}
     parts = {"facts": dict(first_lines), "values": values, "result": dict(opened.result), "notices": opened.notices}
+    parts["damage"] = opened.damage
     console.result({**_summary(opened), **parts})
 
 
@@ -137,6 +138,8 @@ def compare(
     if not panels:
         console.say("nothing recorded yet")
     console.say(legend(list(titles)))
+    for text in _damage(runs):
+        console.say(f"note: {text}")
     if out is not None:
         write_picture(out, panels)
         console.say(f"curves: {out}")
@@ -190,6 +193,8 @@ def watch(
                 break
             time.sleep(every)
     console.say(f"{opened.name}: {_state(opened)}")
+    for text in _damage([opened]):
+        console.say(f"note: {text}")
     _say_how_to_go_on(console, opened)
     console.result(_summary(opened))
 
@@ -200,6 +205,11 @@ app.command("note", cls=Command, epilog='barlowctl runs note quickstart-a "seed 
 app.command("rename", cls=Command, epilog="barlowctl runs rename quickstart-20261125-101500 baseline")(rename)
 app.command("restore", cls=Command, epilog="barlowctl runs restore runs/NAME")(restore)
 app.command("remove", cls=Command, epilog="barlowctl runs remove quickstart-20261125-101500 --dry-run")(remove)
+
+
+def _damage(runs: Iterable[History]) -> list[str]:
+    """What the records of runs have lost, a line for each: curves and newest numbers are without them."""
+    return [f"{run.name}: {run.damage}" for run in runs if run.damage]
 
 
 def _is_submitted(run: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,8 +32,8 @@ from barlowctl.recipe import load
 from barlowctl.recipe.caution import cautions
 from barlowctl.recipe.schema import Recipe
 from barlowctl.report.page import Picture, RunPage, page
-from barlowctl.runs import rundir
-from barlowctl.runs.history import terms_of
+from barlowctl.runs import records, rundir
+from barlowctl.runs.history import lost_records, terms_of
 
 NEIGHBOUR_IMAGES, NEIGHBOUR_QUERIES, NEIGHBOURS = 1000, 5, 8
 SMALLEST = 1e-6  # of a spectrum's largest value: what is below is rounding, or more dimensions than samples
@@ -125,6 +124,10 @@ def _gather(
     result = finished or {k: v[1][-1] for k, v in metrics.items() if v[1]}
     drawn: list[Picture] = []
     notes = [*note_edited(run, recipe), *cautions(recipe)]
+    about = _about(run)
+    if lost := lost_records(run, about, finished, running=rundir.is_held(run)):
+        notes.append(lost)
+        notify(f"{name}: {lost}")
     readings: list[str] = []
     spectra: dict[str, list[float]] = {}
     spectrum_files = sorted((run / "diagnostics").glob("step-*.safetensors"))
@@ -144,7 +147,6 @@ def _gather(
         except UserError as error:
             notes.append(f"no previews or neighbours: {error.message}")
             notify(f"{name}: no previews or neighbours: {error.message}")
-    about = _about(run)
     metadata = {**about.get("facts", {}), **{key: str(about[key]) for key in ("command", "started") if key in about}}
     if "packages" in about:
         metadata["packages"] = ", ".join(f"{key} {value}" for key, value in about["packages"].items())
@@ -177,15 +179,9 @@ def _readings(recipe: Recipe, last: Mapping[str, float]) -> list[str]:
 
 
 def read_metrics(path: Path) -> dict[str, tuple[list[float], list[float]]]:
-    """Each metric of a metrics.jsonl by name: steps and values. A last line that is cut short is skipped."""
+    """Each metric of a metrics.jsonl by name: steps and values. Lines that are no whole record are skipped."""
     series: dict[str, tuple[list[float], list[float]]] = {}
-    if not path.is_file():
-        return series
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            record: dict[str, Any] = json.loads(line)
-        except ValueError:
-            continue
+    for record in records.read(path):
         if record.get("event") == "epoch":
             continue  # means of what the steps say
         for key, value in record.items():

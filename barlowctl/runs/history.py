@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from barlowctl.errors import UserError
 from barlowctl.files import PARTIAL
-from barlowctl.runs import rundir
+from barlowctl.runs import records, rundir
 
 NOTICES = "notices.jsonl"
 """What was said while a run trained: an object a line, with the time and the text."""
@@ -64,6 +64,11 @@ class History:
         return list(dict.fromkeys(text for line in lines if (text := _text(line))))
 
     @property
+    def damage(self) -> str:
+        """What its metrics.jsonl has lost, in words; empty where it is whole."""
+        return lost_records(self.path, self.about, self.result, running=self.state == "running")
+
+    @property
     def note(self) -> str:
         """The note that a person wrote on it; empty where there is none."""
         return note_of(self.path)
@@ -81,8 +86,7 @@ class History:
     @property
     def step(self) -> int:
         """The newest step of which there is a record, or a checkpoint: a run that is stopped saves between records."""
-        saved = (int(path.name.removeprefix("step-")) for path in rundir.checkpoints_of(self.path))
-        return max([int(self.last.get("step", 0)), *saved])
+        return max([int(self.last.get("step", 0)), *_saved_steps(self.path)])
 
     @property
     def total_steps(self) -> int | None:
@@ -99,6 +103,24 @@ class History:
         """The largest value of a curve."""
         values = [value for _, value in self.curve(key)]
         return max(values) if values else None
+
+
+def lost_records(run: Path, about: Mapping[str, Any], result: Mapping[str, Any], *, running: bool) -> str:
+    """What a run's metrics.jsonl has lost, in words; empty where it is whole.
+
+    Args:
+        about: its run.json. result: its result.json, empty until it is finished.
+    """
+    return records.damage(
+        run / "metrics.jsonl",
+        running=running,
+        made=0 if running else max([int(result.get("steps", 0)), *_saved_steps(run)]),
+        log_every=about.get("recipe", {}).get("train", {}).get("log_every_steps"),
+    )
+
+
+def _saved_steps(run: Path) -> list[int]:
+    return [int(path.name.removeprefix("step-")) for path in rundir.checkpoints_of(run)]
 
 
 def note_of(run: Path) -> str:
@@ -123,12 +145,10 @@ def read(run: Path) -> History:
     """
     about = rundir.read_json(run / "run.json")
     metrics = run / "metrics.jsonl"
-    lines = metrics.read_bytes().splitlines() if metrics.is_file() else []
-    records = [record for line in lines if (record := _record(line)) is not None]
     result = rundir.result_of(run)
     newest = max(path.stat().st_mtime for path in (metrics, run / "run.json") if path.exists())
     state: State = "finished" if result else "running" if rundir.is_held(run) else "stopped"
-    return History(run, state, about, tuple(records), result, max(0.0, time.time() - newest))
+    return History(run, state, about, tuple(records.read(metrics)), result, max(0.0, time.time() - newest))
 
 
 def find_all(home: Path) -> list[History]:
@@ -193,15 +213,6 @@ def _text(line: bytes) -> str:
     except (ValueError, KeyError, TypeError):
         return ""
     return text if isinstance(text, str) else ""
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    """A whole record; None for the half of one that is just being written."""
-    try:
-        record = json.loads(line)
-        return record if isinstance(record, dict) and "step" in record and "event" in record else None
-    except ValueError:
-        return None
 
 
 def steps_of(length: Mapping[str, Any]) -> int:

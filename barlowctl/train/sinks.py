@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from barlowctl import files
 from barlowctl.errors import UserError
 from barlowctl.output_paths import why_not_written
 from barlowctl.runs import rundir
+from barlowctl.runs.records import read as read_records
 from barlowctl.runs.resumption import resume_line
 from barlowctl.train.events import EpochDone, Evaluated, Event, Notice, Sink, StepDone
 
@@ -86,19 +86,11 @@ def _unwritable(path: Path, error: OSError) -> UserError:
     )
 
 
-def records(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole records of a metrics file, oldest first; none where there is no file."""
-    if path.is_file():
-        for line in path.read_bytes().splitlines():
-            with contextlib.suppress(ValueError):  # what a crash of the machine left
-                record = json.loads(line)
-                if isinstance(record, dict) and "event" in record and isinstance(record.get("step"), int):
-                    yield record
-
-
 def evaluation_at(path: Path, step: int) -> dict[str, float] | None:
     """What was measured at a step, as it was recorded; None: nothing was."""
-    evaluations = [record for record in records(path) if record["event"] == "evaluation" and record["step"] == step]
+    evaluations = [
+        record for record in read_records(path) if record["event"] == "evaluation" and record["step"] == step
+    ]
     return (
         {key: evaluations[-1][key] for key in evaluations[-1] if key not in ("event", "step", "epoch")}
         if evaluations

@@ -112,9 +112,9 @@ def test_records_that_are_lost_are_said(stopped: Path, capsys: Captured, lines: 
     file.write_text("".join(records[:lines]))
     assert barlowctl([word for word in RESUME if word != "--quiet"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert ("metrics.jsonl holds no records of" in text) == (lost is not None)
+    assert ("metrics.jsonl lost records: " in text) == (lost is not None)
     if lost:
-        assert f"holds no records of {lost}, which were made" in text
+        assert f"{lost}, which were made, have no record" in text
 
 
 def test_a_checkpoint_is_answered_with_its_run_and_with_a_start_from_it(stopped: Path, capsys: Captured) -> None:

@@ -204,3 +204,23 @@ def test_charts_leave_out_what_is_not_finite() -> None:
     assert sum(line.count("o") for line in lines[1:-2]) == 2
     assert chart("loss", {"a": []}) == ["loss: nothing recorded yet"]
     assert curves({"loss": {"a": [(1, 1.0), (2, float("inf"))]}}).size[0] > 0
+
+
+def test_what_the_records_lost_is_said_wherever_they_are_shown(
+    runs: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were left out without a word; bytes that are no text were an internal error of `report`."""
+    file = runs / "first" / "metrics.jsonl"
+    lines = file.read_bytes().splitlines()
+    lines[2] = b"\xff\x00" + lines[2][:20]
+    file.write_bytes(b"\n".join(lines) + b"\n")
+    lost = f"metrics.jsonl lost records: line 3 of {len(lines)} cannot be read"
+    for command in (["runs", "show", "first"], ["runs", "watch", "first"], ["runs", "compare", "first", "second"]):
+        assert barlowctl(command) == 0
+        assert f"note: first: {lost}" in " ".join(capsys.readouterr().out.split())
+    assert document(capsys, "show", "first")["damage"] == lost
+    assert barlowctl(["report", str(runs / "first"), "--no-previews"]) == 0
+    assert f"note: first: {lost}" in " ".join("".join(capsys.readouterr()).split())
+    assert lost in (runs / "first" / "report.html").read_text()
+    half = document(capsys, "show", "second")
+    assert half["damage"].endswith("cannot be read; steps 11 to 17, which were made, have no record")

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from barlowctl.cli.app import run as barlowctl
-from barlowctl.train import checkpoint, sinks
+from barlowctl.runs.records import read as read_records
+from barlowctl.train import checkpoint
 from tests.cli.conftest import RECIPE, digits  # noqa: F401 - a fixture
 from tests.dist.lives import Life, kill_and_resume, until
 
@@ -280,7 +281,7 @@ def test_a_divided_backbone_is_evaluated_stopped_and_read_as_a_whole_one(
         place.whole(name, *linear, *shard, ranks=2) for name, shard in {"whole": (), "divided": SHARD}.items()
     )
     evaluations = [
-        [line for line in sinks.records(run / "metrics.jsonl") if line["event"] == "evaluation"]
+        [line for line in read_records(run / "metrics.jsonl") if line["event"] == "evaluation"]
         for run in (whole, divided)
     ]
     assert len(evaluations[1]) == len(evaluations[0]) > 0
