@@ -37,7 +37,7 @@ def test_every_mode_of_pillow_is_shown(mode: str) -> None:
 
 def test_what_is_no_image_is_refused() -> None:
     for wrong in (
-        np.zeros((4, 4, 65)),
+        np.zeros((66, 4, 65)),
         np.array(["a"]),
         np.zeros((0, 4, 4, 3)),
         torch.zeros(1, 65, 4, 4, dtype=torch.uint8),

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from barlowctl.channels import MOST_CHANNELS
-from barlowctl.data.images.array_axes import without_a_single_band
+from barlowctl.data.images.array_axes import bands_last, without_a_single_band
 from barlowctl.data.images.unreadable import Unreadable
 from barlowctl.data.labels.columns import ends_as_image
 from barlowctl.data.labels.numbering import label_name
@@ -168,15 +168,16 @@ def _pixels(values: np.ndarray, *, channels_first: bool) -> np.ndarray:
     """(H, W) or (H, W, C) of numbers, as they are; a channel alone is grey.
 
     Args:
-        channels_first: of three axes the first is the channels; False: the last, unless only the first are 1 or 3.
+        channels_first: of three axes the first is the channels; False: 1 or 3 at the end are, else the shorter of the
+            first and the last, as of arrays in files.
 
     Raises:
         Unreadable: another shape, or no numbers.
     """
     shape = values.shape
     if values.ndim == 3:
-        channels_first = channels_first or (shape[0] in (1, 3) and shape[2] not in (1, 3))
-        values = without_a_single_band(np.moveaxis(values, 0, -1) if channels_first else values)
+        values = np.moveaxis(values, 0, -1) if channels_first else values if shape[2] in (1, 3) else bands_last(values)
+        values = without_a_single_band(values)
     of_channels = values.ndim == 2 or (values.ndim == 3 and 1 < values.shape[2] <= MOST_CHANNELS)
     if not of_channels or values.dtype.kind not in "uif" or 0 in shape:
         raise Unreadable(f"{values.dtype.name} values of shape {tuple(shape)} are no image")

@@ -16,6 +16,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset
 from torchvision import transforms
 from torchvision.datasets import FakeData, ImageFolder
 
+from barlowctl.data.images.array_axes import bands_last
 from barlowctl.data.loaders.plain import Pictures
 from barlowctl.data.sources import open_source
 from barlowctl.data.sources.in_memory import InMemory
@@ -80,6 +81,15 @@ def test_items_of_every_form_are_the_same_pixels(item: Callable[[int], Any]) -> 
     labelled = not isinstance(item(0), Image.Image | np.ndarray | torch.Tensor)
     assert [items.describe(i)[1] for i in range(4)] == ([0, 1, 0, 1] if labelled else [-1] * 4)
     assert items.class_names == (["0", "1"] if labelled else [])
+
+
+def test_bands_of_an_array_are_its_shorter_end_as_in_files() -> None:
+    bands = np.random.default_rng(2).integers(0, 256, (9, 7, 5), np.uint8)
+    for array in (bands, bands.transpose(2, 0, 1)):
+        assert np.array_equal(Items([array, array])[0].data, bands_last(array))
+        assert np.array_equal(bands_last(array), bands)
+    rows = COLOUR[0][:2]  # two of them, of three colours
+    assert np.array_equal(Items([rows])[0].data, rows)
 
 
 def test_every_level_of_a_float_tensor_of_0_to_1_is_its_level_of_8_bits() -> None:
@@ -160,7 +170,7 @@ def test_what_a_data_set_raises_is_an_image_that_cannot_be_read() -> None:
     def item(index: int) -> Any:
         if index == 0:
             return open("gone.png")
-        return {2: None, 1: GREY[index]}.get(index, GREY[index]) if index != 3 else {}["key"]
+        return {2: None, 1: GREY[index]}.get(index, GREY[index]) if index != 3 else dict[str, int]()["key"]
 
     line = item.__code__.co_firstlineno
     raised = f"KeyError: 'key', in {__file__}, line {line + 3}"
