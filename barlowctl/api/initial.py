@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -26,15 +28,32 @@ from barlowctl.runs.weights import named_from_anywhere
 CONFIG, STATE = "config.json", "model.safetensors"
 
 
-def weights_named(init: str | PathLike[str] | nn.Module) -> str:
+@contextmanager
+def weights_named(init: str | PathLike[str] | nn.Module, begun: Callable[[], bool]) -> Iterator[str]:
     """What a recipe calls weights to start from: those of a module lie in the data home.
+
+    Args:
+        begun: whether a run began in the block. Where it is refused before, the weights that were written for it are
+            taken away, and the error speaks of the module.
 
     Raises:
         UserError: a module that cannot be copied, or that has no weights.
     """
-    if isinstance(init, nn.Module):
-        return str(written(init, home.data_home() / "weights"))
-    return named_from_anywhere(fspath(init))
+    if not isinstance(init, nn.Module):
+        yield named_from_anywhere(fspath(init))
+        return
+    place = home.data_home() / "weights"
+    before = set(place.iterdir()) if place.is_dir() else set()
+    path = written(init, place)
+    try:
+        yield str(path)
+    except UserError as error:
+        if not begun():
+            error.message = error.message.replace(f"'{path}'", f"init, {kind_of(init)},")
+            error.args = (error.message,)
+            if (folder := path.parent if path.name == STATE else path) not in before:
+                shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def written(module: nn.Module, place: Path) -> Path:

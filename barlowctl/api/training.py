@@ -10,6 +10,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Unpack
 
+from barlowctl import launcher
 from barlowctl.api.arguments import checked
 from barlowctl.api.initial import weights_named
 from barlowctl.api.network import OnEvent
@@ -159,6 +160,15 @@ class _Watch:
 
 
 def _train(recipe: RecipeLike | None, watch: _Watch, **options: Unpack[Training]) -> Path:
+    """Train as this process's rank, from the weights of a module too; returns the run's directory."""
+    if (init := options.get("init")) is None or init == "":
+        return _train_recipe(recipe, watch, **options)
+    with weights_named(init, lambda: watch.run is not None or launcher.started()) as weights:
+        options["overrides"] = {**(options.get("overrides") or {}), "init.weights": weights}
+        return _train_recipe(recipe, watch, **options)
+
+
+def _train_recipe(recipe: RecipeLike | None, watch: _Watch, **options: Unpack[Training]) -> Path:
     """Train as this process's rank; returns the run's directory.
 
     Raises:
@@ -166,8 +176,6 @@ def _train(recipe: RecipeLike | None, watch: _Watch, **options: Unpack[Training]
     """
     out, resume = options.get("out"), options.get("resume")
     data, overrides = options.get("data"), dict(options.get("overrides") or {})
-    if (init := options.get("init")) is not None and init != "":
-        overrides["init.weights"] = weights_named(init)
     directory = None if out is None else Path(out)
     if resume is None:
         chosen = open_recipe(recipe, overrides)

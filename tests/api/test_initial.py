@@ -33,6 +33,11 @@ def own_weights(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert recipe.is_file()
 
 
+def name_of(init: Any) -> str:
+    with weights_named(init, lambda: False) as name:
+        return name
+
+
 def narrow(**options: Any) -> nn.Module:
     torch.manual_seed(3)
     return timm.create_model("resnet10t", in_chans=1, **{"num_classes": 0, **NARROW, **options})
@@ -70,7 +75,7 @@ def test_of_timms_networks_the_architecture_and_what_it_was_made_with_is_noted(
 ) -> None:
     for options in ({}, {"num_classes": 5}):
         module = narrow(**options)
-        read = read_weights(weights_named(module))
+        read = read_weights(name_of(module))
         assert read.network is not None
         assert (read.network.architecture, dict(read.network.arguments)) == (
             "resnet10t",
@@ -83,19 +88,19 @@ def test_of_timms_networks_the_architecture_and_what_it_was_made_with_is_noted(
     assert capfd.readouterr() == ("", "")
     changed: Any = narrow()
     changed.layer4 = nn.Identity()
-    assert read_weights(weights_named(changed)).network is None
+    assert read_weights(name_of(changed)).network is None
 
 
 def test_other_networks_are_a_file_of_weights(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = torchvision.models.resnet18()
-    name = weights_named(module.half())
+    name = name_of(module.half())
     assert name.endswith(".safetensors")
     assert read_weights(name).backbone["fc.bias"].dtype == torch.float32
-    assert weights_named(module) == name
-    assert weights_named(tmp_path / "runs" / "x") == str(tmp_path / "runs" / "x")
+    assert name_of(module) == name
+    assert name_of(tmp_path / "runs" / "x") == str(tmp_path / "runs" / "x")
     with pytest.raises(barlowctl.UserError, match="a ReLU has no weights"):
-        weights_named(nn.ReLU())
+        name_of(nn.ReLU())
 
 
 def test_a_module_of_another_network_is_refused_with_what_to_set(recipe: Path, tmp_path: Path) -> None:
@@ -103,6 +108,17 @@ def test_a_module_of_another_network_is_refused_with_what_to_set(recipe: Path, t
         barlowctl.pretrain(recipe, init=torchvision.models.resnet18(), out=tmp_path / "run")
     assert "'model.backbone': 'resnet18'" in refused.value.__notes__[1]
     assert not (tmp_path / "run").exists()
+
+
+def test_what_was_written_for_a_run_that_is_refused_is_taken_away(recipe: Path, tmp_path: Path) -> None:
+    network = torchvision.models.resnet18()
+    with pytest.raises(barlowctl.UserError, match="init, a ResNet, does not fit the recipe's network, resnet10t"):
+        barlowctl.pretrain(recipe, init=network, out=tmp_path / "run")
+    assert list((home.data_home() / "weights").iterdir()) == []
+    run = barlowctl.pretrain(recipe, init=narrow(), overrides=SHORT, out=tmp_path / "run", threads=1)
+    with pytest.raises(barlowctl.UserError, match="exists already"):
+        barlowctl.pretrain(recipe, init=narrow(), overrides=SHORT, out=tmp_path / "run", threads=1)
+    assert Path(run.recipe.init.weights).is_dir()  # which another run has
 
 
 def test_what_the_run_keeps_says_where_its_weights_came_from(recipe: Path, tmp_path: Path) -> None:
