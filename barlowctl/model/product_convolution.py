@@ -142,8 +142,9 @@ class ProductConvolution(SeenTaps):
         if max(self.kernel_size) > 1 or not trained or not in_bf16(x) or x.dtype != torch.bfloat16:
             return False
         height, width = self._map(x)
-        few = tile_rows.are_few(len(x) * height * width, self.weight) and self.in_channels % tile_products.STEP == 0
-        return few and x.is_contiguous(memory_format=torch.channels_last) and tile_rows.takes(self.weight, x)
+        whole = self.in_channels % tile_products.STEP == 0
+        ours = whole and tile_rows.multiplies(len(x) * height * width, self.weight)
+        return ours and x.is_contiguous(memory_format=torch.channels_last) and tile_rows.takes(self.weight, x)
 
     def _sees_all(self, x: Tensor) -> bool:
         """Whether each pixel of the result sees some of x, and not the padding alone."""

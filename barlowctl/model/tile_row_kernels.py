@@ -23,7 +23,9 @@ from barlowctl.model.tile_row_packing import (
     CONFIGURATION,
     COUNT,
     FIELDS,
+    GRADIENT,
     HIGH,
+    LIES,
     MAP_HEIGHT,
     MAP_WIDTH,
     NEXT,
@@ -33,12 +35,14 @@ from barlowctl.model.tile_row_packing import (
     PIECE,
     ROOM,
     ROOM_SIZE,
+    SCATTERED,
     SLOT,
     STEP_DOWN,
     STEP_RIGHT,
     STRIP,
     SUMMED,
     WIDE,
+    X,
     Y,
     clear,
     lay_ahead,
@@ -48,7 +52,7 @@ from barlowctl.model.tile_row_packing import (
     row_of,
 )
 from barlowctl.model.tile_sums import HAS_TILES, add_products, clear_sums, configure, load_sums, release, store_sums
-from barlowctl.model.vector_tiles import PART, add_paired, multiply, multiply_rounded
+from barlowctl.model.vector_tiles import FETCHED, PART, PARTS, add_paired, multiply, multiply_added, multiply_rounded
 
 
 @njit(**KERNEL)
@@ -111,20 +115,33 @@ def multiply_rows(task, begin, end, seen, factors, sums):
 
 
 @njit(**KERNEL)
+def lie_alike(task):
+    """Whether the pixels of the maps to which results are added are theirs, one after another."""
+    apart = task[STEP_DOWN] > 1 or task[STEP_RIGHT] > 1
+    return not apart and task[MAP_HEIGHT] == task[HIGH] and task[MAP_WIDTH] == task[WIDE]
+
+
+@njit(**KERNEL)
 def multiply_rows_by_vectors(task, begin, end, seen, factors, sums):
     """The same where there are no tiles: most results are rounded and written without being put anywhere else."""
     out, blocks, size = task[OUT], task[OUT_PADDED] // SIDE, task[PADDED] // SIDE * FACTOR
-    parts, whole = -(-task[SUMMED] // PART), 0 if task[ADDS] == 1 else out // SIDE
+    parts, adds = -(-task[SUMMED] // PART), task[ADDS] == 1
+    whole = 0 if adds and not lie_alike(task) else out // SIDE
     for ahead in range(begin, end, task[AHEAD]):
         stop = min(end, ahead + task[AHEAD])
         lay_ahead(task, ahead, stop, end, seen)
         for first in range(ahead, stop, SIDE):
             left, row = left_of(task, first, ahead, end, seen), row_of(task, first, end)
-            count = min(SIDE, end - first)
+            count, y = min(SIDE, end - first), task[Y] + first * out * 2
+            x_size, y_size = SIDE * row // blocks, SIDE * out * 2 // blocks  # of the next rows, for each block
+            x_step, y_step = x_size // (parts * FETCHED), y_size // (parts * FETCHED)
             for block in range(blocks):
-                right = factors + block * size
-                if block < whole and count == SIDE:
-                    multiply_rounded(parts, left, row, right, task[Y] + (first * out + block * SIDE) * 2, out * 2)
+                right, target = factors + block * size, y + block * LINE
+                x, next_y = left + SIDE * row + block * x_size, y + SIDE * out * 2 + block * y_size
+                if block < whole and count == SIDE and adds:
+                    multiply_added(parts, left, row, right, target, out * 2, x, x_step, next_y, y_step)
+                elif block < whole and count == SIDE:
+                    multiply_rounded(parts, left, row, right, target, out * 2, x, x_step, next_y, y_step)
                 else:
                     multiply(parts, left, row, right, sums, 2 * LINE)
                     write_rows(task, sums, first, count, block)
@@ -156,8 +173,11 @@ def multiply_pieces(address):
 
 
 @njit(**KERNEL)
-def sum_strip(task, sums, stored, blocks, others, factors, rights, lefts, goes_on, ends):
-    """The sums of some blocks of results, and of others of what is seen, by all factors. stored, ends: unused."""
+def sum_strip(task, sums, stored, blocks, others, factors, rights, lefts, goes_on, ends, following):
+    """The sums of some blocks of results, and of others of what is seen, by all factors.
+
+    stored, ends, following: unused.
+    """
     row = task[PADDED] * 4
     for block in range(blocks[0], blocks[1]):
         left = lefts + (block - blocks[0]) * factors * FACTOR
@@ -173,12 +193,32 @@ def sum_strip(task, sums, stored, blocks, others, factors, rights, lefts, goes_o
 
 
 @njit(**KERNEL)
-def sum_strip_by_vectors(task, sums, stored, blocks, others, factors, rights, lefts, goes_on, ends):
+def following_rows(task, first, calls):
+    """Where the next rows of x and of the gradient lie, and bytes of each that a call of `calls` fetches.
+
+    None of what does not lie in rows, or of which a thread takes a part.
+    """
+    count = min(task[CHUNK], task[COUNT] - first)
+    x_row = 0 if task[LIES] == SCATTERED else task[SUMMED] * 2
+    g_row = task[OUT] * 2 if task[ACROSS] == 1 else 0
+    return (task[X] + first * x_row, count * x_row // calls), (task[GRADIENT] + first * g_row, count * g_row // calls)
+
+
+@njit(**KERNEL)
+def sum_strip_by_vectors(task, sums, stored, blocks, others, factors, rights, lefts, goes_on, ends, following):
     """The same where there are no tiles. stored: a line of zeros, then room for sums that are not the last ones yet.
 
-    There they lie block by block: rows of the result may share places of the cache.
+    There they lie block by block: rows of the result may share places of the cache. following: the first of the rows
+    that come next, which are fetched into the cache: reading them takes a third as long as what is computed here.
     """
     row, zeros, across = task[PADDED] * 4, stored, task[PADDED] // SIDE
+    height = blocks[1] - blocks[0]
+    (x, x_size), (g, g_size) = following_rows(task, following, height * across)
+    x_step, g_step, call = (
+        x_size // (FETCHED * PARTS * factors),
+        g_size // (FETCHED * PARTS * factors),
+        others[0] * height,
+    )
     for block in range(blocks[0], blocks[1]):
         left = lefts + (block - blocks[0]) * factors * FACTOR
         for other in range(others[0], others[1]):
@@ -186,7 +226,11 @@ def sum_strip_by_vectors(task, sums, stored, blocks, others, factors, rights, le
             given, given_row = (own, 2 * LINE) if goes_on else (zeros, 0)
             target, target_row = (sums + block * SIDE * row + other * 2 * LINE, row) if ends else (own, 2 * LINE)
             right = rights + other * factors * FACTOR
-            add_paired(factors, left, right, FACTOR, given, given_row, target, target_row)
+            next_x, next_g = x + call * x_size, g + call * g_size
+            add_paired(
+                factors, left, right, FACTOR, given, given_row, target, target_row, next_x, x_step, next_g, g_step
+            )
+            call += 1
 
 
 sum_some = sum_strip if HAS_TILES else sum_strip_by_vectors
@@ -220,5 +264,5 @@ def correlate_pieces(address):
             sums, factors = task[Y] + rows * out * padded * 4, -(-(stop - start) // SIDE)
             for other in range(0, padded // SIDE, task[STRIP]):
                 others = other, min(padded // SIDE, other + task[STRIP])
-                sum_some(task, sums, stored, blocks, others, factors, rights, lefts, start > begin, stop == end)
+                sum_some(task, sums, stored, blocks, others, factors, rights, lefts, start > begin, stop == end, stop)
     release()

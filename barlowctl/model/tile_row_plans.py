@@ -20,10 +20,24 @@ MOST_ROWS, AHEAD = 512, 256
 """Of a result that a thread takes at a time; and that are laid out before they are taken, if they are narrow."""
 LAID = 24 * 2**10
 """Bytes of rows that are laid out, which stay in the processor's first cache."""
-CHUNK, FEWEST, MOST_PIECES = (256, 1024), 1024, 8
-"""Rows whose factors are made at a time, of the gradient of a weight; and its pieces, each summed by itself."""
-FACTORS, STRIP = 2**20, 2**19
-"""Bytes of those factors, or so, and of the ones that are taken again and again, in the second cache."""
+FEWEST, MOST_PIECES = 1024, 8
+"""Rows of a piece of the gradient of a weight, and its pieces, each summed by itself."""
+
+
+class Chunk(NamedTuple):
+    """What is taken at a time of a piece: rows, the fewest and the most; and bytes, in the second cache.
+
+    factors: of all, or so. strip: of those that are taken again and again.
+    """
+
+    fewest: int
+    most: int
+    factors: int
+    strip: int
+
+
+BY_TILES, BY_VECTORS = Chunk(256, 1024, 2**20, 2**19), Chunk(128, 512, 2**18, 2**17)
+"""Vectors leave room in that cache for the rows that come next."""
 
 
 class Plan(NamedTuple):
@@ -72,11 +86,13 @@ def of_gradient(
     piece = -(-rows // (pieces * STEP)) * STEP
     pieces = -(-rows // piece)
     across = max(1, min(out // STEP, -(-threads // pieces)))
-    chunk = min(piece, max(CHUNK[0], min(CHUNK[1], FACTORS // (2 * (padded + out // across)) // STEP * STEP)))
+    at_once = BY_TILES if tile_products.has_tiles() else BY_VECTORS
+    fitting = at_once.factors // (2 * (padded + out // across)) // STEP * STEP
+    chunk = min(piece, max(at_once.fewest, min(at_once.most, fitting)))
     task[fields.PIECE], task[fields.CHUNK], task[fields.ACROSS] = piece, chunk, across
     if task[fields.LIES] == fields.AS_TAKEN and padded > summed:
         task[fields.LIES] = fields.IN_ROWS
-    task[fields.STRIP] = max(1, STRIP // (2 * STEP * chunk))
+    task[fields.STRIP] = max(1, at_once.strip // (2 * STEP * chunk))
     room = 2 * (STEP * STEP + STEP * out + ahead * padded + chunk * (padded + out)) + 128
     if chunk < piece and not tile_products.has_tiles():
         room += 4 * padded * out

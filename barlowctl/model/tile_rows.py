@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 FEW_PRODUCTS, FEW_WEIGHTS = 2 * 10**8, 2**19
 """Up to so many of both, results and gradients of what is multiplied are computed here; else they are oneDNN's."""
+ROWS_OF_THREAD, MOST_WEIGHTS = 512, 2**21
+"""By vectors, products of so many rows for each thread are, too, with up to so many weights, which each packs."""
 
 
 def takes(weight: Tensor, x: Tensor) -> bool:
@@ -32,9 +34,12 @@ def takes(weight: Tensor, x: Tensor) -> bool:
     return plain and thread_team.serves() and tile_products.is_usable()
 
 
-def are_few(rows: int, weight: Tensor) -> bool:
-    """Whether the products of so many rows with a weight are so few that they are computed here."""
-    return weight.numel() <= FEW_WEIGHTS and rows * weight.numel() <= FEW_PRODUCTS
+def multiplies(rows: int, weight: Tensor) -> bool:
+    """Whether results, and gradients of what is multiplied, are computed here for so many rows and a weight."""
+    if weight.numel() <= FEW_WEIGHTS and rows * weight.numel() <= FEW_PRODUCTS:
+        return True
+    many = rows >= ROWS_OF_THREAD * thread_team.count() and weight.numel() <= MOST_WEIGHTS
+    return many and not tile_products.has_tiles()
 
 
 def prepare() -> None:
@@ -70,7 +75,7 @@ def beside(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """The 1 x 1 convolution of x, and x itself as a shortcut, to whose gradient that of the convolution is added.
 
     Args:
-        x, weight: as of `convolve`; c is a multiple of 32, and products are few.
+        x, weight: as of `convolve`; c is a multiple of 32, and products are computed here (`multiplies`).
     """
     assert tile_products.is_usable()
     shortcut, out = _BranchInRows.apply(x, weight, (1, 1), False)
@@ -97,14 +102,14 @@ class _Convolution(torch.autograd.Function):
         n, (d, _, *kernel) = x.shape[0], weight.shape
         size = map_of(x.shape[2:], weight.shape[2:], stride, padding)
         ctx.pointwise = kernel == [1, 1] and stride == (1, 1)
-        ctx.few = ctx.pointwise and are_few(n * size[0] * size[1], weight)
-        weight = weight if ctx.few else weight.to(x.dtype)
+        ctx.ours = ctx.pointwise and multiplies(n * size[0] * size[1], weight)
+        weight = weight if ctx.ours else weight.to(x.dtype)
         ctx.save_for_backward(x, weight)
         if not ctx.pointwise:
             with torch.autocast("cpu", enabled=False):
                 return nn.functional.conv2d(x, weight, None, stride, padding)
         y = torch.empty((n, d, *size), dtype=x.dtype, memory_format=torch.channels_last)
-        if ctx.few:
+        if ctx.ours:
             _multiply(x, weight, y)
         else:
             torch.mm(rows_of(x), matrix_of(weight).t(), out=rows_of(y))
@@ -119,7 +124,7 @@ class _Convolution(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             if ctx.pointwise:
                 of_x = torch.empty_like(x)
-                if ctx.few:
+                if ctx.ours:
                     _multiply(grad, weight, of_x, turned=True)
                 else:
                     torch.mm(rows_of(grad), matrix_of(weight), out=rows_of(of_x))

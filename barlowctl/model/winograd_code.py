@@ -219,10 +219,10 @@ def store_all(b: Any, values: Sequence[Any], start: Any, part: Any) -> None:
         store(b, value, at(b, start, LONG(number), part), 4)
 
 
-def prefetch(b: Any, address: Any) -> None:
-    """Have the processor fetch what is there into its cache."""
+def prefetch(b: Any, address: Any, written: bool = False) -> None:
+    """Have the processor fetch what is there into its cache; written: as its own, since it will be written to."""
     pointer = b.inttoptr(address, ir.IntType(8).as_pointer())
     word = ir.IntType(32)
     kind = ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word])
     function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0i8")
-    b.call(function, [pointer, word(0), word(3), word(1)])
+    b.call(function, [pointer, word(int(written)), word(3), word(1)])

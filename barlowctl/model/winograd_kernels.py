@@ -13,10 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray
 
 from barlowctl.kernel_cache import njit
-from barlowctl.kernels.thread_tiles import floats
+from barlowctl.model.tile_code import turn
 from barlowctl.model.winograd_code import COLUMNS, LANES
 from barlowctl.model.winograd_functions import run
 from barlowctl.model.winograd_vectors import BLOCK, ROWS
@@ -62,11 +61,11 @@ def transform_weights(code, m, weight, turned, block, step, matrices, channels, 
             last = weight + ((c * 9 + 8) * out + first) * 4
             run(code[TAPS], last, -4 * out, vectors, matrices + c * size * 4, part)
         return
-    lines, room = carray(floats(weight), (out, 9, channels)), np.empty((9, STEP, size), np.float32)
-    for d in range(size):
-        for tap in range(9):
-            for c in range(STEP):
-                room[tap, c, d] = lines[first + d, tap, begin + c]
+    room = np.empty((9, STEP, size), np.float32)
+    for tap in range(9):
+        for d in range(0, size, STEP):
+            square = weight + (((first + d) * 9 + tap) * channels + begin) * 4
+            turn(square, 9 * channels * 4, room.ctypes.data + (tap * STEP * size + d) * 4, size * 4)
     for c in range(STEP):
         own = room.ctypes.data + c * size * 4
         run(code[TAPS], own, STEP * size * 4, vectors, matrices + (begin + c) * size * 4, part)

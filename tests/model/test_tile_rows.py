@@ -69,20 +69,20 @@ def assert_rounded_once(made: Tensor, true: Tensor, spread: float = 2e-6) -> Non
 
 
 @needs_bf16
-@pytest.mark.parametrize("few", [True, False], ids=["few", "many"])
+@pytest.mark.parametrize("ours", [True, False], ids=["ours", "onednn"])
 @pytest.mark.parametrize("shape", POINTWISE, ids=str)
-def test_it_is_the_convolution(shape: Shape, few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_the_convolution(shape: Shape, ours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums are float32's, and what is written in bfloat16 is rounded once; the gradient of the weight is not."""
-    monkeypatch.setattr(tile_rows, "are_few", lambda rows, weight: few)
+    monkeypatch.setattr(tile_rows, "multiplies", lambda rows, weight: ours)
     case = drawn(shape)
-    ours, exact = results(shape, *case), in_float64(shape, *case)
-    assert [part.dtype for part in ours] == [BF16, BF16, torch.float32]
-    for made, true in zip(ours, exact, strict=True):
+    given, exact = results(shape, *case), in_float64(shape, *case)
+    assert [part.dtype for part in given] == [BF16, BF16, torch.float32]
+    for made, true in zip(given, exact, strict=True):
         assert made.shape == true.shape
         assert made.is_contiguous(memory_format=torch.channels_last)
-    for made, true in zip(ours[:2], exact[:2], strict=True):
+    for made, true in zip(given[:2], exact[:2], strict=True):
         assert_rounded_once(made, true)
-    assert (ours[2].double() - exact[2]).norm() <= 1e-6 * exact[2].norm()
+    assert (given[2].double() - exact[2]).norm() <= 1e-6 * exact[2].norm()
 
 
 @needs_bf16
@@ -109,7 +109,8 @@ def test_it_is_the_same_to_the_bit_however_it_is_divided(shape: Shape, monkeypat
             assert all(map(torch.equal, results(shape, *case), expected))
     torch.set_num_threads(1)
     with monkeypatch.context() as patch:
-        for name, value in (("CHUNK", (32, 32)), ("STRIP", 1), ("MOST_ROWS", 32), ("LAID", 1)):
+        small = tile_row_plans.Chunk(fewest=32, most=32, factors=1, strip=1)
+        for name, value in (("BY_TILES", small), ("BY_VECTORS", small), ("MOST_ROWS", 32), ("LAID", 1)):
             patch.setattr(tile_row_plans, name, value)
         forget_plans()
         assert all(map(torch.equal, results(shape, *case), expected))
@@ -166,9 +167,9 @@ def test_what_is_no_number_goes_where_it_is_seen_and_nowhere_else(channels: int)
 
 
 @needs_bf16
-@pytest.mark.parametrize("few", [True, False], ids=["few", "many"])
-def test_rows_are_multiplied_as_a_linear_does(few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tile_rows, "are_few", lambda rows, weight: few)
+@pytest.mark.parametrize("ours", [True, False], ids=["ours", "onednn"])
+def test_rows_are_multiplied_as_a_linear_does(ours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tile_rows, "multiplies", lambda rows, weight: ours)
     x, weight, grad = (part[:, :, 0, 0] for part in drawn(pointwise(70, 96, 50, (1, 1))))
     x.requires_grad_()
     weight.requires_grad_()
@@ -191,6 +192,7 @@ def test_rows_are_multiplied_as_a_linear_does(few: bool, monkeypatch: pytest.Mon
 @needs_bf16
 @pytest.mark.parametrize(("size", "stride"), [((7, 4), (2, 2)), ((6, 6), (3, 2)), ((5, 5), (1, 1))], ids=str)
 def test_the_gradient_of_a_branch_is_added_where_its_pixels_lie(size: tuple[int, int], stride: tuple[int, int]) -> None:
+    """In the last case pixels lie as they do in the gradient, whose last rows are not 32."""
     shape = pointwise(6, 64, 40, size, stride=stride)
     x, weight, grad = drawn(shape)
     of_whole = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(BF16)
@@ -317,12 +319,40 @@ def test_weights_are_rounded_and_packed_as_factors(
 # ---- where it is taken ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("tiles", [True, False])
 @pytest.mark.parametrize(
     ("rows", "weight", "few"),
     [(256, (1024, 256), True), (6103, (256, 128), True), (6104, (256, 128), False), (1, (1025, 512), False)],
 )
-def test_products_that_are_few(rows: int, weight: tuple[int, int], few: bool) -> None:
-    assert tile_rows.are_few(rows, torch.empty(weight)) == few
+def test_few_products_are_computed_here(
+    tiles: bool, rows: int, weight: tuple[int, int], few: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On any number of threads, of which each would have few rows of many."""
+    monkeypatch.setattr(tile_products, "has_tiles", lambda: tiles)
+    monkeypatch.setattr(thread_team, "count", lambda: 16)
+    assert tile_rows.multiplies(rows, torch.empty(weight)) == few
+
+
+@pytest.mark.parametrize(
+    ("rows", "threads", "weight", "ours"),
+    [
+        (36864, 1, (256, 64), True),
+        (36864, 72, (256, 64), True),
+        (36864, 73, (256, 64), False),
+        (576, 1, (2048, 1024), True),
+        (576, 2, (2048, 1024), False),
+        (511, 1, (2048, 1024), False),
+        (10**6, 1, (2048, 1025), False),
+    ],
+)
+def test_many_products_are_computed_here_by_vectors(
+    rows: int, threads: int, weight: tuple[int, int], ours: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where each thread has rows enough for the weights that it packs."""
+    monkeypatch.setattr(thread_team, "count", lambda: threads)
+    for tiles in (False, True):
+        monkeypatch.setattr(tile_products, "has_tiles", lambda tiles=tiles: tiles)
+        assert tile_rows.multiplies(rows, torch.empty(weight)) == (ours and not tiles)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def _add(count, left, row, step, right, right_step, out, out_row):
 
 @njit
 def _add_paired(count, left, right, step, given, given_row, out, out_row):
-    vector_tiles.add_paired(count, left, right, step, given, given_row, out, out_row)
+    vector_tiles.add_paired(count, left, right, step, given, given_row, out, out_row, left, 64, right, 64)
 
 
 @njit
@@ -35,7 +35,12 @@ def _multiply(parts, left, row, right, out, out_row):
 
 @njit
 def _multiply_rounded(parts, left, row, right, out, out_row):
-    vector_tiles.multiply_rounded(parts, left, row, right, out, out_row)
+    vector_tiles.multiply_rounded(parts, left, row, right, out, out_row, left, 64, out, 64)
+
+
+@njit
+def _multiply_added(parts, left, row, right, out, out_row):
+    vector_tiles.multiply_added(parts, left, row, right, out, out_row, left, 64, out, 64)
 
 
 def drawn(*shape: int) -> Tensor:
@@ -84,18 +89,18 @@ def test_sums_go_on_where_others_lie(fresh: bool) -> None:
     assert bool((around(out) == 9.0).all())
 
 
-@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.parametrize("function", [_multiply, _multiply_rounded, _multiply_added])
 @pytest.mark.parametrize("numbers", [8, 24, 32, 200])
-def test_rows_need_not_fill_a_factor(numbers: int, rounded: bool) -> None:
+def test_rows_need_not_fill_a_factor(numbers: int, function: Any) -> None:
     """Of so many numbers each; what lies behind them, or behind their weights, is not read."""
     x, w = drawn(32, numbers), drawn(numbers, 32)
     row = torch.full((32, numbers + 3), float("nan"), dtype=BF16)
     row[:, :numbers] = x
     right = torch.cat([paired(w).flatten(), torch.full((64,), float("nan"), dtype=BF16)])
+    rounded = function is not _multiply
     out: Any = torch.full((33, 40), 9.0, dtype=BF16 if rounded else torch.float32)
-    function = _multiply_rounded if rounded else _multiply
     function(numbers // 8, row.data_ptr(), 2 * row.shape[1], right.data_ptr(), out.data_ptr(), 40 * out.itemsize)
-    exact = x.double() @ w.double()
+    exact = x.double() @ w.double() + (9.0 if function is _multiply_added else 0.0)
     error, allowed = (out[:32, :32].double() - exact).abs(), 1e-6 * exact.abs().max()
     if rounded:
         allowed = allowed + (exact.float().to(BF16).double() - exact).abs()
