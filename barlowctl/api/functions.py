@@ -11,7 +11,7 @@ from typing import Any, Unpack
 from torch import nn
 
 from barlowctl.api.arguments import checked
-from barlowctl.api.initial import written
+from barlowctl.api.initial import named_as_module, written
 from barlowctl.api.network import Network
 from barlowctl.api.options import Extracting, ImagesLike, Probing, Pushing, Showing
 from barlowctl.api.process import as_a_command
@@ -165,7 +165,9 @@ def _of_file(run: Exportable, overrides: Overrides | None) -> tuple[ExportedMode
     texts = override_texts(overrides or {})
     with as_a_command(), tempfile.TemporaryDirectory(prefix="barlowctl-") as folder:
         if isinstance(run, nn.Module):
-            return open_to_export(written(run, Path(folder)), texts).model, type(run).__name__
+            path = written(run, Path(folder))
+            with named_as_module(path, run):
+                return open_to_export(path, texts).model, type(run).__name__
         path = Path(run)
         if path.suffix in SUFFIXES:
             refuse_other_paths(fspath(path))

@@ -46,13 +46,22 @@ def weights_named(init: str | PathLike[str] | nn.Module, begun: Callable[[], boo
     before = set(place.iterdir()) if place.is_dir() else set()
     path = written(init, place)
     try:
-        yield str(path)
+        with named_as_module(path, init):
+            yield str(path)
+    except UserError:
+        if not begun() and (folder := path.parent if path.name == STATE else path) not in before:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def named_as_module(path: Path, module: nn.Module) -> Iterator[None]:
+    """An error of the block that names the file of a module's weights speaks of the module."""
+    try:
+        yield
     except UserError as error:
-        if not begun():
-            error.message = error.message.replace(f"'{path}'", f"init, {kind_of(init)},")
-            error.args = (error.message,)
-            if (folder := path.parent if path.name == STATE else path) not in before:
-                shutil.rmtree(folder, ignore_errors=True)
+        error.message = error.message.replace(f"'{path}'", f"the module, {kind_of(module)},")
+        error.args = (error.message,)
         raise
 
 

@@ -19,6 +19,9 @@ from barlowctl.data.sources.in_memory import InMemory
 from barlowctl.errors import UserError
 from barlowctl.eval.classes import class_names
 
+LABELLED = "class folders, or a packed file made from them"
+LABELLED_IN_MEMORY = "a tuple (images, labels), or items that are an image and its label; class folders, a packed file"
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -145,7 +148,7 @@ def check_comparable(train: ImageSet, test: ImageSet) -> None:
             why = "".join(f"; {note}" for note in source.scan_report.notes)
             raise UserError(
                 f"the {split} images in '{source.path}' have no labels, and a measurement needs them{why}",
-                allowed="class folders, or a packed file made from them",
+                allowed=LABELLED_IN_MEMORY if getattr(source, "in_memory", False) else LABELLED,
                 next="name labelled images with --data",
             )
     shared = min(len(train.class_names), len(test.class_names))

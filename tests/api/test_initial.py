@@ -112,7 +112,7 @@ def test_a_module_of_another_network_is_refused_with_what_to_set(recipe: Path, t
 
 def test_what_was_written_for_a_run_that_is_refused_is_taken_away(recipe: Path, tmp_path: Path) -> None:
     network = torchvision.models.resnet18()
-    with pytest.raises(barlowctl.UserError, match="init, a ResNet, does not fit the recipe's network, resnet10t"):
+    with pytest.raises(barlowctl.UserError, match="the module, a ResNet, does not fit the recipe's network, resnet10t"):
         barlowctl.pretrain(recipe, init=network, out=tmp_path / "run")
     assert list((home.data_home() / "weights").iterdir()) == []
     run = barlowctl.pretrain(recipe, init=narrow(), overrides=SHORT, out=tmp_path / "run", threads=1)
@@ -148,5 +148,6 @@ def test_a_module_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(barlowctl.UserError) as refused:
         barlowctl.export(unknown)
     assert "overrides={'model.backbone': 'resnet18'}" in "".join(refused.value.__notes__)
+    assert refused.value.message.startswith("the module, a Sequential, does not say which network it holds")
     assert {report.format for report in barlowctl.export_all(module, "all").reports} >= {"hub", "onnx"}
     assert not (home.data_home() / "weights").exists()

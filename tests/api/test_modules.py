@@ -233,6 +233,13 @@ def test_how_images_are_shown_is_said_in_the_same_call(recipe: Path, trained: Pa
     assert no.value.next == "barlowctl.open_network(model, overrides={'eval.resize': 40}).probe(...)"
 
 
+def test_images_in_hand_without_labels_are_told_how_they_have_some() -> None:
+    images = np.zeros((4, 32, 32, 3), np.uint8)
+    with pytest.raises(barlowctl.UserError, match="the train images in 'images' have no labels") as refused:
+        barlowctl.probe(Own(), {"train": images, "test": images}, **STATED)
+    assert str(refused.value.allowed).startswith("a tuple (images, labels)")
+
+
 def test_a_module_is_no_name() -> None:
     with pytest.raises(barlowctl.UserError, match="a network that was opened of a module, Own, has no name") as refused:
         os.fspath(barlowctl.open_network(Own(), **STATED))

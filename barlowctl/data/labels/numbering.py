@@ -76,6 +76,14 @@ class Codebook:
         return [key[1] for key in self._codes]
 
 
+def classes_of_columns(values: np.ndarray) -> list[int] | None:
+    """Of `(n, classes)` with a single 1 in each row its position; None: they are no such columns."""
+    if values.ndim != 2 or values.shape[1] < 2 or values.dtype.kind not in "buif":
+        return None
+    single = bool(((values == 0) | (values == 1)).all() and (values.sum(1) == 1).all())
+    return values.argmax(1).tolist() if single else None
+
+
 def number_labels(
     values: Sequence[object], what: str, *, training_classes: Sequence[str] | None = None, names: Sequence[str] = ()
 ) -> Labels:

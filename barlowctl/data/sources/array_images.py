@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from barlowctl.data.images.array_axes import stored
-from barlowctl.data.labels.numbering import Labels, are_numbers, number_labels
+from barlowctl.data.labels.numbering import Labels, are_numbers, classes_of_columns, number_labels
 from barlowctl.data.names import written
 from barlowctl.data.sources.array_names import SplitArrays
 from barlowctl.data.sources.picture import Picture, Source
@@ -137,8 +137,8 @@ def _numbered(arrays: Sequence[StoredArray], known: list[str] | None = None) -> 
     values = np.concatenate(read) if read[1:] else read[0]
     if values.shape[1] == 1:
         values = values[:, 0]
-    elif values.dtype.kind in "buif" and bool(((values == 0) | (values == 1)).all() and (values.sum(1) == 1).all()):
-        return number_labels(values.argmax(1).tolist(), what, training_classes=known)
+    elif (classes := classes_of_columns(values)) is not None:
+        return number_labels(classes, what, training_classes=known)
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8", "backslashreplace")
     whole = values.dtype.kind in "iu" or (values.dtype.kind == "f" and bool((values == np.floor(values)).all()))

@@ -168,20 +168,25 @@ def _pixels(values: np.ndarray, *, channels_first: bool) -> np.ndarray:
     """(H, W) or (H, W, C) of numbers, as they are; a channel alone is grey.
 
     Args:
-        channels_first: of three axes the first is the channels; False: 1 or 3 at the end are, else the shorter of the
-            first and the last, as of arrays in files.
+        channels_first: of three axes the first is the channels, unless 1 or 3 are at the end alone; False: 1 or 3 at
+            the end are, else the shorter of the first and the last, as of arrays in files.
 
     Raises:
         Unreadable: another shape, or no numbers.
     """
     shape = values.shape
     if values.ndim == 3:
-        values = np.moveaxis(values, 0, -1) if channels_first else values if shape[2] in (1, 3) else bands_last(values)
+        if channels_first and not (shape[2] in (1, 3) and shape[0] not in (1, 3)):
+            values = np.moveaxis(values, 0, -1)
+        elif not channels_first and shape[2] not in (1, 3):
+            values = bands_last(values)
         values = without_a_single_band(values)
     of_channels = values.ndim == 2 or (values.ndim == 3 and 1 < values.shape[2] <= MOST_CHANNELS)
-    if not of_channels or values.dtype.kind not in "uif" or 0 in shape:
+    if not of_channels or values.dtype.kind not in "buif" or 0 in shape:
         raise Unreadable(f"{values.dtype.name} values of shape {tuple(shape)} are no image")
     own = np.ascontiguousarray(values)
+    if own.dtype.kind == "b":  # black and white, as of files
+        return own.astype(np.uint8) * np.uint8(255)
     return own if own.flags.writeable else own.copy()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from barlowctl.data.labels.numbering import classes_of_columns
 from barlowctl.data.sources.item import is_tensor
 from barlowctl.data.sources.tables import Rows, column_of, plain
 from barlowctl.errors import UserError, kind_of
@@ -26,9 +27,25 @@ def with_labels(images: Any) -> tuple[Any, Sequence[Any] | None]:
     Raises:
         UserError: no images.
     """
-    if isinstance(images, tuple) and len(images) == 2 and (labels := _labels(images[1])) is not None:
-        return _sequence(images[0]), labels
+    if isinstance(images, tuple) and len(images) == 2:
+        labels = _labels(images[1])
+        labels = _columns(images[0], images[1]) if labels is None else labels
+        if labels is not None:
+            return _sequence(images[0]), labels
     return _sequence(images), None
+
+
+def _columns(images: Any, values: Any) -> list[Any] | None:
+    """Labels that are a column for each class, beside images; None: they are none, but an image beside another, say.
+
+    Of several 1 in a row, or fractions, the rows themselves: several labels an image.
+    """
+    if len(getattr(values, "shape", ())) != 2 or len(getattr(images, "shape", (0, 0, 0))) < 3:
+        return None
+    if not hasattr(images, "__len__") or len(images) != len(values):
+        return None
+    rows = np.asarray(values.cpu() if is_tensor(values) else values)
+    return classes_of_columns(rows) or rows.tolist()
 
 
 def _labels(values: Any) -> list[Any] | None:

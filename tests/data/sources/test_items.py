@@ -89,7 +89,20 @@ def test_bands_of_an_array_are_its_shorter_end_as_in_files() -> None:
         assert np.array_equal(Items([array, array])[0].data, bands_last(array))
         assert np.array_equal(bands_last(array), bands)
     rows = COLOUR[0][:2]  # two of them, of three colours
-    assert np.array_equal(Items([rows])[0].data, rows)
+    for image in (rows, torch.from_numpy(rows)):
+        assert np.array_equal(Items([image])[0].data, rows)
+
+
+def test_black_and_white_is_read_as_of_files() -> None:
+    for image in (GREY[0] > 100, torch.from_numpy(GREY[0] > 100)):
+        assert np.array_equal(Items([image])[0].data, (GREY[0] > 100) * np.uint8(255))
+
+
+def test_two_images_are_no_image_and_its_labels() -> None:
+    assert len(Items((GREY[0], GREY[1]))) == 2
+    several = Items((GREY, np.ones((4, 3))))
+    assert len(several) == 4
+    assert "several labels an image" in several.scan_report.notes[0]
 
 
 def test_every_level_of_a_float_tensor_of_0_to_1_is_its_level_of_8_bits() -> None:
@@ -106,6 +119,8 @@ def test_every_level_of_a_float_tensor_of_0_to_1_is_its_level_of_8_bits() -> Non
         list(GREY),
         (GREY, [0, 1, 0, 1]),
         (GREY, np.array([[0], [1], [0], [1]])),
+        (GREY, np.array([[1, 0], [0, 1], [1, 0], [0, 1]])),
+        (list(GREY), torch.eye(2).repeat(2, 1)),
         (torch.from_numpy(GREY), torch.tensor([0, 1, 0, 1])),
         (list(map(Image.fromarray, GREY)), ("0", "1", "0", "1")),
         torch.from_numpy(GREY)[:, None],
