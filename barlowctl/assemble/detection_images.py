@@ -9,6 +9,7 @@ import numpy as np
 
 from barlowctl.data import home
 from barlowctl.data.images.conversion import Choices, Conversion
+from barlowctl.data.sources.benchmark_layouts import refuse_others
 from barlowctl.data.sources.lacking import Lacking
 from barlowctl.data.sources.picture import Picture, Source
 from barlowctl.data.sources.sample import conversion_of
@@ -16,7 +17,7 @@ from barlowctl.data.tree.regular import read_regular
 from barlowctl.datasets import DATASETS
 from barlowctl.detect.annotations import DetectionImages
 from barlowctl.detect.image_files import Reading
-from barlowctl.detect.layouts import Layout, check_layout, open_detection
+from barlowctl.detect.layouts import Layout, check_layout, is_there, open_detection
 from barlowctl.detect.regions import pycocotools_mask
 from barlowctl.errors import UserError
 
@@ -69,6 +70,8 @@ def open_images(task: str, data: str | None, choices: Choices | None = None) -> 
             f"{path} is in {actual.upper()}'s layout, and the task {task} reads {layout.upper()}'s",
             next=f"--task {other}",
         )
+    if not is_there(layout, path):
+        refuse_others(task, path)
     choices = choices or Choices()
     training, test = open_detection(layout, path, Reading(Conversion(choices)))
     conversion = conversion_of(_Files(training), choices)

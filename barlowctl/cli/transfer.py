@@ -199,7 +199,7 @@ def transfer(
     sizes = {f"--set {flags.other_sizes}": bool(flags.other_sizes)}
     others = only_detection | (only_voc07 if task != "voc07" else only_one_label | not_voc07)
     _refuse_unused(task, only_voc07 | only_one_label | sizes if task in DETECTION else others, subject, data)
-    require(subject, data if task == "folder" else None)
+    _require(subject, task, data)
     from barlowctl.assemble.machine import Runtime
 
     if task in DETECTION:
@@ -244,6 +244,15 @@ def transfer(
     conclude(
         console, opened.name, result, folder, show_features, measured.get("measured", {}).pop("not_written", [])
     )  # fmt: skip
+
+
+def _require(subject: str | None, task: str, data: str | None) -> None:
+    """Refuse what is not there, or for the task folder in the layout of a benchmark, before torch is imported."""
+    if task == "folder" and data is not None:
+        from barlowctl.data.sources.benchmark_layouts import refuse_others
+
+        refuse_others(task, Path(data).expanduser())
+    require(subject, data if task == "folder" else None)
 
 
 def _refuse_unused(task: str, flags: dict[str, bool], subject: str | None, data: str | None) -> None:

@@ -67,9 +67,9 @@ def read_document(path: Path) -> CocoDocument:
                 next=f"give every {name} an id of its own",
             )
     if not images:
-        raise UserError(f"{path} lists no images", allowed=LAYOUT)
+        raise UserError(f"{path} lists no images", allowed=LAYOUT, next=_again(path))
     if not categories:
-        raise UserError(f"{path} lists no categories", allowed=LAYOUT)
+        raise UserError(f"{path} lists no categories", allowed=LAYOUT, next=_again(path))
     _check_references(path, annotations, {image.id for image in images}, categories)
     return CocoDocument(path, images, annotations, categories)
 
@@ -104,35 +104,45 @@ def objects_by_image(
     return images, outlined
 
 
+def _again(path: Path) -> str:
+    return f"mend or copy {path} again"
+
+
 def _parse(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(read_regular(path))
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{path} cannot be read: {error.strerror or error}", next="copy it again") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no JSON: {error}", allowed=LAYOUT) from error
+        raise UserError(f"{path} is no JSON: {error}", allowed=LAYOUT, next=_again(path)) from error
     lists = ("images", "annotations", "categories")
     lacking = [name for name in lists if not isinstance(document, dict) or not isinstance(document.get(name), list)]
     if lacking:
         hint = " (a file of images alone, such as COCO's of its test images)" if lacking == ["annotations"] else ""
-        raise UserError(f"{path} has no list of {lacking[0]}{hint}", allowed=LAYOUT)
+        raise UserError(f"{path} has no list of {lacking[0]}{hint}", allowed=LAYOUT, next=_again(path))
     entries = document["images"] + document["annotations"] + document["categories"]
     if not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(f"{path}: an entry of its lists is no object", allowed=LAYOUT)
+        raise UserError(f"{path}: an entry of its lists is no object", allowed=LAYOUT, next=_again(path))
     return document
 
 
 def _integer(path: Path, kind: str, entry: dict[str, Any], key: str) -> int:
     value = entry.get(key)
     if not isinstance(value, int):
-        raise UserError(f"{path}: {kind} {json.dumps(entry)[:80]} has the {key} {value!r}", allowed="a whole number")
+        raise UserError(
+            f"{path}: {kind} {json.dumps(entry)[:80]} has the {key} {value!r}",
+            allowed="a whole number",
+            next=_again(path),
+        )
     return value
 
 
 def _image(path: Path, entry: dict[str, Any]) -> CocoImage:
     id, file = _integer(path, "image", entry, "id"), entry.get("file_name")
     if not isinstance(file, str) or not file:
-        raise UserError(f"{path}: image {id} has the file_name {file!r}", allowed="the name of its file")
+        raise UserError(
+            f"{path}: image {id} has the file_name {file!r}", allowed="the name of its file", next=_again(path)
+        )
     size = (entry.get("height"), entry.get("width"))
     is_known = all(isinstance(side, int) and side > 0 for side in size)
     return CocoImage(id, file, size if is_known else None)  # type: ignore[arg-type]
@@ -169,7 +179,11 @@ def _name(entry: dict[str, Any], number: int) -> str:
 def _box(path: Path, place: str, entry: dict[str, Any]) -> tuple[float, float, float, float]:
     box = entry.get("bbox")
     if not _are_numbers(box) or len(box) != 4:  # type: ignore[arg-type]
-        raise UserError(f"{path}: {place} has the bbox {json.dumps(box)[:80]}", allowed="left, top, width, height")
+        raise UserError(
+            f"{path}: {place} has the bbox {json.dumps(box)[:80]}",
+            allowed="left, top, width, height",
+            next=_again(path),
+        )
     left, top, width, height = map(float, box)  # type: ignore[arg-type]
     return left, top, left + width, top + height
 
@@ -196,6 +210,7 @@ def _outline(
     raise UserError(
         f"{path}: {place} has the segmentation {json.dumps(segmentation)[:80]}",
         allowed=f"polygons (lists of x, y, x, y, ...), or run lengths of {size[0]} x {size[1]} pixels",
+        next=_again(path),
     )
 
 

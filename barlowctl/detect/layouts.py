@@ -23,15 +23,19 @@ def check_layout(layout: Layout, path: Path) -> Layout:
     Raises:
         UserError: it is YOLO's, which is not read.
     """
-    is_there = {"voc": is_voc(path), "coco": any(annotation_files(path, "train"))}
-    if not any(is_there.values()) and (labels := next(_yolo_labels(path), None)):
+    present: list[Layout] = [other for other in get_args(Layout) if is_there(other, path)]
+    if not present and (labels := next(_yolo_labels(path), None)):
         raise UserError(
             f"{path} has boxes in YOLO's layout ({labels.relative_to(path)}), which is not read",
             allowed="COCO's layout or VOC's (docs/detection.md)",
             next="write them as annotations/instances_train.json: bbox is left, top, width and height in pixels",
         )
-    others: list[Layout] = [other for other in get_args(Layout) if is_there[other]]
-    return layout if is_there[layout] or not others else others[0]
+    return layout if layout in present or not present else present[0]
+
+
+def is_there(layout: Layout, path: Path) -> bool:
+    """Whether a folder's training images are in a layout, as far as names of files say."""
+    return is_voc(path) if layout == "voc" else any(annotation_files(path, "train"))
 
 
 def _yolo_labels(path: Path) -> Iterator[Path]:

@@ -80,6 +80,7 @@ class VocImages:
                 f"{path}: the {split} images have objects of classes that training does not know: "
                 + first([f"'{name}' ({place})" for name, place in unknown.items()]),
                 allowed=", ".join(self.classes),
+                next="give these objects a class of the training images, or take them out",
             )
         self._table = ObjectTable(objects, outlined=False)
         self.notices = problems.notices(path)
@@ -243,7 +244,7 @@ def _listed(root: Path, file: Path) -> list[VocImage]:
     try:
         stems = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from error
+        raise UserError(f"{file} cannot be read: {error}", next="copy it again") from error
     if not stems:
         raise UserError(f"{file} names no image", next="write one name of an image a line, without its ending")
     seen: set[str] = set()

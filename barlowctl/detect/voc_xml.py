@@ -37,12 +37,20 @@ def read_document(path: Path) -> VocDocument:
     try:
         root = ElementTree.fromstring(read_regular(path))
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{path} cannot be read: {error.strerror or error}", next="copy it again") from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # the latter: an encoding that nobody knows
-        raise UserError(f"{path} is no XML: {error}", allowed="an annotation file of Pascal VOC") from error
+        raise UserError(
+            f"{path} is no XML: {error}", allowed="an annotation file of Pascal VOC", next=_again(path)
+        ) from error
     if root.tag != "annotation":
-        raise UserError(f"{path} is no annotation of Pascal VOC: it holds <{root.tag}>", allowed="<annotation>")
+        raise UserError(
+            f"{path} is no annotation of Pascal VOC: it holds <{root.tag}>", allowed="<annotation>", next=_again(path)
+        )
     return VocDocument(_size(root), [_object(path, entry) for entry in root.findall("object")])
+
+
+def _again(path: Path) -> str:
+    return f"mend or copy {path} again, or take its image out of the list"
 
 
 def _size(root: ElementTree.Element) -> tuple[int, int] | None:
@@ -56,7 +64,9 @@ def _size(root: ElementTree.Element) -> tuple[int, int] | None:
 def _object(path: Path, entry: ElementTree.Element) -> VocObject:
     name = (entry.findtext("name") or "").strip()
     if not name:
-        raise UserError(f"{path}: an object has no name", allowed="<name> of its class in every <object>")
+        raise UserError(
+            f"{path}: an object has no name", allowed="<name> of its class in every <object>", next=_again(path)
+        )
     texts = [entry.findtext(f"bndbox/{corner}") for corner in _CORNERS]
     try:
         left, top, right, bottom = (float(text or "") for text in texts)
@@ -66,7 +76,9 @@ def _object(path: Path, entry: ElementTree.Element) -> VocObject:
     if not is_finite:
         box = ", ".join(f"{corner} {text!r}" for corner, text in zip(_CORNERS, texts, strict=True))
         raise UserError(
-            f"{path}: an object '{name}' has the box {box}", allowed="four numbers in <bndbox>: xmin, ymin, xmax, ymax"
+            f"{path}: an object '{name}' has the box {box}",
+            allowed="four numbers in <bndbox>: xmin, ymin, xmax, ymax",
+            next=_again(path),
         )
     difficult = (entry.findtext("difficult") or "").strip().lower() in ("1", "true")
     return VocObject(name, (left, top, right, bottom), difficult)

@@ -15,6 +15,7 @@ from barlowctl.data import home
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.data.loaders.plain import Pictures
 from barlowctl.data.sources import benchmarks
+from barlowctl.data.sources.benchmark_layouts import refuse_others
 from barlowctl.datasets import BENCHMARKS
 from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.eval.published import TRANSFER
@@ -156,6 +157,8 @@ def open_task(subject: Subject, task: str, data: str | None) -> Labelled:
         case "inat18":
             read = benchmarks.open_inat18
         case _:
+            if data is not None:
+                refuse_others(task, Path(data).expanduser())
             return open_labelled(subject.measured_on(data), choices)
     path = _place(task, data)
     train_files, test_files = (read(path, split) for split in ("train", "val"))
@@ -183,4 +186,5 @@ def _place(task: str, data: str | None) -> Path:
             allowed="the benchmark's folder as published",
             next="name the benchmark's folder with --data",
         )
+    refuse_others(task, path)
     return path

@@ -36,6 +36,7 @@ PROGRAMS = {
     "squeue",
     "tail",
     "tar",
+    "unzip",
     *compilers.INSTALLATIONS,
     "hf",
     "wandb",

@@ -327,9 +327,13 @@ def test_wrong_layouts(recipe: Path, places: Path, inat: Path, voc: Path, tmp_pa
         assert barlowctl(["transfer", "test_resnet", "--task", task, "--data", str(path), *SMALL]) == 2
         return capsys.readouterr().err
 
-    assert "has no train_places205.csv" in refused("places205", inat)
-    assert "has no train2018.json" in refused("inat18", places)
-    assert "VOCtrainval_06-Nov-2007.tar" in refused("voc07", places)
+    (tmp_path / "empty").mkdir()
+    assert "has no train_places205.csv" in refused("places205", tmp_path / "empty")
+    assert "has no train2018.json" in refused("inat18", tmp_path / "empty")
+    assert "VOCtrainval_06-Nov-2007.tar" in refused("voc07", tmp_path / "empty")
+    assert "is in the layout of iNaturalist 2018" in refused("places205", inat)
+    assert "is in the layout of Places-205" in refused("inat18", places)
+    assert "is in the layout of VOC 2007" in refused("places205", voc)
     assert "did you mean 'voc07'" in refused("voc7", voc)
     assert "no folder" in refused("voc07", tmp_path / "none")
     main = voc / "VOC2007" / "ImageSets" / "Main"

@@ -135,6 +135,7 @@ def open_inat18(path: Path, split: str) -> ListedFiles:
         raise UserError(
             f"{file} is not an annotation file of iNaturalist 2018: {type(error).__name__} {error}",
             allowed="JSON with images, annotations and categories",
+            next="download it again from its authors",
         ) from error
     numbers = sorted(categories)
     positions = {number: position for position, number in enumerate(numbers)}

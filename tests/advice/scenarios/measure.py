@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -163,6 +164,21 @@ def voc07_of_few(patch: Patch) -> None:
             (lists / f"{label}_{split}.txt").write_text("".join(lines))
 
 
+def inat18_of_few(patch: Patch) -> None:
+    """iNaturalist 2018 with four pictures of two classes to train on and as many to test on."""
+    images = Path("inat/train_val2018")
+    images.mkdir(parents=True)
+    for split, names in (("train", range(8)), ("val", range(8, 16))):
+        for name in names:
+            Image.new("RGB", (16, 16), (15 * name, 120 * (name % 2), 90)).save(images / f"{name}.jpg")
+        document = {
+            "images": [{"id": name, "file_name": f"train_val2018/{name}.jpg"} for name in names],
+            "annotations": [{"image_id": name, "category_id": name % 2} for name in names],
+            "categories": [{"id": number} for number in (0, 1)],
+        }
+        Path(f"inat/{split}2018.json").write_text(json.dumps(document))
+
+
 def no_photographs(patch: Patch) -> None:
     """A machine without scikit-image and scikit-learn, and with JPEGs."""
     from barlowctl.bench import photographs
@@ -265,6 +281,10 @@ SCENARIOS = {
     "untrained network beside features": Scenario(["transfer", "runs/done", "--random-init", "--threads", "1"]),
     "too few for so many positives": Scenario(
         ["transfer", "runs/done", "--task", "voc07", "--data", "VOCdevkit", "--low-shot", "--cost", "1"], voc07_of_few
+    ),
+    "folder of another benchmark": Scenario(
+        ["transfer", "runs/done", "--data", "inat", "--set", "epochs=1", "--protocol", "paper", "--threads", "1"],
+        inat18_of_few,
     ),
     "benchmark not there": Scenario(["transfer", "runs/done", "--task", "voc07"], then="VOCtrainval"),
     "no JPEG of two channels": Scenario(["bench", "step", *TWO_CHANNELS, "--loading"], slow=True),
