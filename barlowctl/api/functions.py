@@ -26,6 +26,7 @@ from barlowctl.exports import export as write_export
 from barlowctl.exports import export_all as write_all
 from barlowctl.exports.formats.options import FormatOptions
 from barlowctl.measure.measurement import Probed
+from barlowctl.measure.modules import check_network
 from barlowctl.measure.publication import Publication
 from barlowctl.runs import rundir
 from barlowctl.runs.newest import newest_finished
@@ -165,6 +166,7 @@ def _of_file(run: Exportable, overrides: Overrides | None) -> tuple[ExportedMode
     texts = override_texts(overrides or {})
     with as_a_command(), tempfile.TemporaryDirectory(prefix="barlowctl-") as folder:
         if isinstance(run, nn.Module):
+            check_network(run)
             path = written(run, Path(folder))
             with named_as_module(path, run):
                 return open_to_export(path, texts).model, type(run).__name__

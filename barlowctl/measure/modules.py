@@ -15,6 +15,7 @@ from barlowctl.assemble.showing import NORMALIZED_BY, key_of, prepared_otherwise
 from barlowctl.datasets import IMAGENET
 from barlowctl.errors import UserError, kind_of, one_line
 from barlowctl.measure.subjects import Subject, folder_of, shown_otherwise
+from barlowctl.methods import Method
 from barlowctl.model import Preprocessing, unlike_timm
 from barlowctl.model.modules import check_drawn, classes_of, drop_classifier, width_of
 
@@ -40,9 +41,10 @@ def of_module(module: nn.Module, overrides: Sequence[str]) -> Subject:
         overrides: `key=value`: `views.mean`, `views.std`, `views.interpolation`, and those of `open_subject`.
 
     Raises:
-        UserError: it cannot be copied, it is not said how images become its input, it does not take them, or it gives
-            no vector for each.
+        UserError: it is a method, it cannot be copied, it is not said how images become its input, it does not take
+            them, or it gives no vector for each.
     """
+    check_network(module)
     network = copy_of(module)
     classes = classes_of(network)
     drop_classifier(network)
@@ -78,6 +80,19 @@ def of_module(module: nn.Module, overrides: Sequence[str]) -> Subject:
     )
     others = [override for override in overrides if override not in stated]
     return shown_otherwise(subject, others) if others else subject
+
+
+def check_network(module: nn.Module) -> None:
+    """Refuse a method, which has heads and copies beside the network from images to features.
+
+    Raises:
+        UserError: it is one.
+    """
+    if isinstance(module, Method):
+        raise UserError(
+            f"{kind_of(module)} is a method: a network with what is trained beside it",
+            allowed="the network alone, from images to features: method.backbone",
+        )
 
 
 def copy_of(module: nn.Module) -> nn.Module:

@@ -125,3 +125,17 @@ def test_an_image_size_that_patches_do_not_divide_is_refused_as_by_the_command(r
     with pytest.raises(barlowctl.UserError, match="cuts images into patches of 4: 2 pixels of each side") as error:
         barlowctl.build_method(recipe, overrides={**VIT, "model.image_size": 18})
     assert error.value.allowed == "multiples of 4; the nearest are 16 and 20"
+
+
+def test_a_method_leads_to_its_backbone_where_a_network_is_taken(recipe: Path) -> None:
+    method = barlowctl.build_method(recipe, backbone=network(), overrides={"objective.name": "byol"})
+    images = torch.zeros(2, 1, 16, 16)
+    for call in (
+        lambda: barlowctl.features(method, images),
+        lambda: barlowctl.open_network(method),
+        lambda: barlowctl.export(method),
+    ):
+        with pytest.raises(barlowctl.UserError, match=r"^a BYOL is a method: a network with") as refused:
+            call()
+        assert str(refused.value.allowed).endswith("method.backbone")
+    assert barlowctl.features(method.backbone, images, mean=[0.5], std=[0.5], size=16).shape == (2, 12)
