@@ -200,7 +200,7 @@ def find_neighbours(
         near = [
             {"name": embeddings.names[i], "class": embeddings.class_of(i), "similarity": round(s, 6)} for i, s in pairs
         ]
-        listed.append({"query": query, "neighbours": near})
+        listed.append({"query": query if query in embeddings.names else written(query), "neighbours": near})
     return grid(rows, captions), listed
 
 

@@ -103,6 +103,9 @@ def test_names_that_are_no_plain_text_keep_their_rows(
     assert all((photos / as_found(name)).is_file() for name in names)
     assert pyarrow.parquet.read_table("x.parquet")["class"].to_pylist()[0] == r"d\xe4rk"
     assert result["neighbours"][0]["query"] == names[0]
+    assert barlowctl(["embed", str(trained), str(photos), "-n", os.fsdecode(b"d\xe4rk/two\nlines.png")]) == 0
+    output = capsys.readouterr()
+    assert r"nearest to d\xe4rk/two\nlines.png" in (output.out + output.err).splitlines()
 
 
 def test_neighbours_are_those_of_the_cosine(trained: Path, recipe: Path, photos: Path, capsys: Captured) -> None:
