@@ -267,6 +267,7 @@ def joined(*, cuda: bool, time_limit: float = TIME_LIMIT) -> Iterator[Ranks]:
             _tell(ranks, error)
         else:
             ranks.report(f"{type(error).__name__}: {error}")
+            error.add_note(f"on rank {ranks.rank} of {ranks.size}")
         # Closes the connections, which ends the others' waiting. It may wait for a rank itself: not for long.
         closing = threading.Thread(target=dist.destroy_process_group, name=CLOSING, daemon=True)
         closing.start()

@@ -27,7 +27,7 @@ PACKAGE = CHECKOUT / "barlowctl"
 LEAVES = {
     "amounts", "caches", "channels", "compilers", "cores", "criteria", "datasets", "errors", "files", "garbage",
     "launcher", "leaving", "locks", "memory", "output_paths", "own_code", "packages", "peers", "processor",
-    "quantities", "shell", "signals", "starting", "tables", "value_ranges", "waits",
+    "program", "quantities", "shell", "signals", "starting", "tables", "value_ranges", "waits",
 }  # fmt: skip
 DATA = {"data", "data.beton", "data.images", "data.loaders", "data.sources", "data.views"}
 MAY_IMPORT = {
@@ -107,6 +107,7 @@ MAY_IMPORT = {
     "packages": {"errors"},
     "peers": set(),
     "processor": set(),
+    "program": {"shell"},
     "quantities": set(),
     "shell": set(),
     "signals": set(),

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from barlowctl import __version__, launcher, own_code
+from barlowctl import __version__, launcher, own_code, program
 from barlowctl.cli import (
     ablate,
     bench,
@@ -62,6 +62,8 @@ EPILOG = (
     "5 loss, gradient or weights not finite, 130 aborted by Ctrl-C with nothing to save (143 by SIGTERM, "
     "129 by SIGHUP, 138 by SIGUSR1). BARLOWCTL_DEBUG=1 shows tracebacks."
 )
+
+_TRACED = "BARLOWCTL_DEBUG=1 barlowctl ..."
 
 
 class _Broken(Exception):
@@ -140,6 +142,8 @@ def _root(
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave the process with its exit code."""
     open_streams()
+    if arguments is None:
+        program.begin()
     arguments = sys.argv[1:] if arguments is None else arguments
     if launcher.may_be_of_several():
         code = run(arguments)
@@ -213,7 +217,8 @@ def run(arguments: list[str]) -> int:
             refusal.next = completed(refusal.next, arguments, commands())
             show_error(refusal, json=as_json)
             return EXIT_BAD_INPUT
-        again = completed("BARLOWCTL_DEBUG=1 barlowctl ...", arguments, commands())
+        going_on = getattr(error, "going_on", "")  # of a run that has saved its state: it would be in its own way
+        again = f"BARLOWCTL_DEBUG=1 {going_on}" if going_on else completed(_TRACED, arguments, commands())
         where = own_code.place(error) or "internal error"
         show_error(UserError(f"{where}: {one_line(error)}", next=again), json=as_json)
         return EXIT_INTERNAL

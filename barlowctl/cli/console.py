@@ -25,6 +25,7 @@ from barlowctl import launcher, starting, waits
 from barlowctl.cli.column_widths import ROOM, column_widths, listed_table, longest_word
 from barlowctl.cli.folding import for_stream
 from barlowctl.errors import Aborted, RunStopped, UserError
+from barlowctl.program import as_started
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -85,7 +86,7 @@ class Console:
     def next(self, *commands: str) -> None:
         """What to type next: one command to a line (see `shell.line`)."""
         for command in commands:
-            self.say(f"next: {command}", whole=True)
+            self.say(f"next: {as_started(command)}", whole=True)
 
     def paste(self, text: str) -> None:
         """Lines to be copied as they are, of Python or of a shell: nothing in front, nothing broken."""
@@ -244,6 +245,7 @@ _LONG = re.compile(r"\S{1000,}")
 
 def show_error(error: UserError, *, json: bool) -> None:
     """One clear error: what was wrong, what is allowed, what to run next."""
+    error.message, error.next = as_started(error.message), as_started(error.next or "") or None
     if json:
         document = {"error": error.message, "allowed": error.allowed, "next": error.next}
         sys.stdout.write(jsonlib.dumps({key: value for key, value in document.items() if value}, indent=2) + "\n")

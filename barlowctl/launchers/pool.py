@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from barlowctl import program
 from barlowctl.errors import EXIT_DONE, RunStopped
 from barlowctl.signals import ENDS_WITH, noted
 
@@ -117,7 +118,7 @@ def _start(arguments: Sequence[str], log: Path, failure: Path) -> subprocess.Pop
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "barlowctl", *arguments],
+            [sys.executable, *(program.own_words() or ("-m", "barlowctl")), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

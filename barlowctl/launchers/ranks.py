@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import elastic_launch
 from torch.distributed.run import config_from_args, parse_args
 
-from barlowctl import starting
+from barlowctl import program, starting
 from barlowctl.cores import THREADS, threads_of_environment, usable_cores
 from barlowctl.distributed import EXIT_CODES_FOLDER
 from barlowctl.errors import EXIT_RANK_LOST, UserError
@@ -44,13 +44,15 @@ def run_ranks(arguments: Sequence[str], count: int) -> int:
         raise UserError(f"PYTHON_EXEC is '{other}'; ranks run in {sys.executable}", next="unset PYTHON_EXEC")
     starting.erase()
     passed_on = ",".join(number.name for number in (*signals_to_handle(), signal.SIGQUIT))
-    torchrun = [*STANDALONE, "--signals-to-handle", passed_on, "--nproc-per-node", str(count), *COMMAND, *arguments]
+    words = program.own_words()
+    command = ["--no-python", sys.executable, "-u", *words] if words else COMMAND
+    torchrun = [*STANDALONE, "--signals-to-handle", passed_on, "--nproc-per-node", str(count), *command, *arguments]
     with tempfile.TemporaryDirectory() as folder:
         otherwise = EXIT_RANK_LOST
         try:
             with handlers_put_back(), _surroundings(folder, count):
-                config, command, command_arguments = config_from_args(parse_args(torchrun))
-                elastic_launch(config, command)(*command_arguments)
+                config, entry, entry_arguments = config_from_args(parse_args(torchrun))
+                elastic_launch(config, entry)(*entry_arguments)
             return 0
         except ChildFailedError:
             pass

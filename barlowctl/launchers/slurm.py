@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from barlowctl import program
 from barlowctl.errors import EXIT_BY_SIGNAL, EXIT_RANK_LOST, EXIT_STOPPED, UserError
 from barlowctl.files import atomic_write, folder_made
 from barlowctl.output_paths import why_not_written
@@ -66,10 +67,10 @@ export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 
 srun --kill-on-bad-exit=0 bash -c '
     export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_NTASKS LOCAL_WORLD_SIZE={per_node}
-    exec "$0" -m barlowctl pretrain "$@"' {python} "$@" {arguments}"""
+    exec "$0" "$@"' {python} {program} pretrain "$@" {arguments}"""
 _COMMANDS_OF_CELL = """\
 cd {folder}
-srun {python} -m barlowctl ablate {arguments} --cell "$SLURM_ARRAY_TASK_ID\""""
+srun {python} {program} ablate {arguments} --cell "$SLURM_ARRAY_TASK_ID\""""
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def run_script(run: Path, slurm: Slurm, new_run_arguments: Sequence[str], argume
         new_run_arguments=shlex.join(new_run_arguments),
         per_node=slurm.ranks_per_node,
         python=shlex.quote(sys.executable),
+        program=_program(),
         arguments=shlex.join(arguments),
     )
     job = _Job("pretrain", run.name, f"{_literal(run)}.slurm.log", about, commands, "$SLURM_JOB_ID")
@@ -134,11 +136,18 @@ def study_script(
     requested = {"array": f"{_ranges(cells)}{limit}", "ntasks": "1", **({"gpus": "1"} if gpu else _cores(cores))}
     about = "One task per cell (variant and seed); finished cells end at once: it can be submitted again."
     commands = _COMMANDS_OF_CELL.format(
-        folder=shlex.quote(str(Path.cwd())), python=shlex.quote(sys.executable), arguments=shlex.join(arguments)
+        folder=shlex.quote(str(Path.cwd())),
+        python=shlex.quote(sys.executable),
+        program=_program(),
+        arguments=shlex.join(arguments),
     )
     itself = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"  # one task's SLURM_JOB_ID is the whole array's
     log = f"{_literal(out.resolve())}/slurm-%a.log"
     return _script(_Job("ablate", out.name, log, about, commands, itself), requested, options or {})
+
+
+def _program() -> str:
+    return shlex.join(program.own_words() or ("-m", "barlowctl"))
 
 
 def _cores(count: int) -> dict[str, str]:

@@ -291,8 +291,8 @@ class Loop:
 
     def _broke_off(self, error: BaseException) -> None:
         """Save what can be saved after an error that no other rank knows of."""
-        if self.ranks.size > 1:
-            return  # they may be anywhere: the state is that of the last checkpoint
+        if self.ranks.size > 1:  # they may be anywhere: the state is that of the last checkpoint
+            return annotate(error, self.saver.newest(), self.go_on, resumable=self.saver.is_resumable)
         self._back_to_the_last_step()
         note = self._save_if_possible()
         annotate(error, note, self.go_on, resumable=self.saver.is_resumable)

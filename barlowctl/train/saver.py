@@ -131,12 +131,15 @@ class Saver:
         """Say of another rank that is gone, and could not say so itself, which checkpoint there is and how to go on."""
         if not isinstance(error, RankLost) or error.explained:
             return
-        if self.saved_at is None and (there := checkpoint.list_checkpoints(self.checkpoints)):
-            self.saved_at = int(there[-1].name.rpartition("-")[2])  # rank 0 could not say so any more
-        newest = f"the newest checkpoint is of step {self.saved_at}"
-        add_note(error, self.outcome("") if self.saved_at is None else newest)
+        add_note(error, self.newest())
         if self.is_resumable:
             error.next = go_on
+
+    def newest(self) -> str:
+        """In words, which checkpoint there is, where the ranks can save none together any more."""
+        if self.saved_at is None and (there := checkpoint.list_checkpoints(self.checkpoints)):
+            self.saved_at = int(there[-1].name.rpartition("-")[2])  # rank 0 could not say so any more
+        return self.outcome("") if self.saved_at is None else f"the newest checkpoint is of step {self.saved_at}"
 
     def rotate(self) -> None:
         """Remove what was kept as the best state, and is it no more."""
@@ -164,6 +167,8 @@ def annotate(error: BaseException, note: str, go_on: str, *, resumable: bool) ->
     if not isinstance(error, UserError):
         how = "the same command goes on" if go_on.endswith("...") else go_on
         add_note(error, f"{note}: {how}" if resumable else note)
+        if resumable and not go_on.endswith("..."):
+            error.going_on = go_on  # type: ignore[attr-defined]
         return
     add_note(error, note)
     advice = (error.next or "").splitlines()

@@ -425,6 +425,11 @@ SCENARIOS = {
         lambda patch: later(patch, 14, UnreadableImage(Path("home/digits"), "7", "it is damaged")),
         slow=True,
     ),
+    "a network fails": Scenario(
+        [*RECIPE, "--threads", "1", "--set", "train.checkpoint_every_epochs=1"],
+        lambda patch: later(patch, 14, ValueError("of no shape")),
+        code=1,
+    ),
     "records cannot be written": Scenario(
         [*RECIPE, *SHORT], failing("barlowctl.train.sinks.open", OSError(28, "No space left on device"))
     ),
