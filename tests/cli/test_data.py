@@ -350,7 +350,8 @@ def test_ranges_and_bands_are_said_and_can_be_set_as_advised(scans, tmp_path, ca
     assert f"next: barlowctl data pack {scans} scans.beton {' '.join(both)}" in looked_at.splitlines()
     _, errors = run(capsys, "pack", scans, tmp_path / "y.beton", "--on-unreadable", "fail", code=2)
     assert "c.tif cannot be read" in errors
-    assert errors.rstrip().endswith("--on-unreadable stop " + " ".join(both[:2]))  # no other was read
+    assert "of the next 1 image 1 cannot either" in errors
+    assert errors.rstrip().endswith("--on-unreadable stop " + " ".join(both))  # what d.tif lacks too
     assert run_json(capsys, *again)["samples"] == 4
     _, errors = run(capsys, "pack", scans, tmp_path / "z.beton", "--range", "3:1", code=2)
     assert "the range is '3:1'" in errors

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,8 @@ from barlowctl.files import folder_made
 from barlowctl.output_paths import why_not_written
 
 PENDING_PER_THREAD = 2
+LOOK_ON = 5.0
+"""Seconds in which images behind one that cannot be read are counted."""
 NAMES_KEPT = 100
 """Names of unreadable and damaged images kept in the file."""
 
@@ -120,9 +123,10 @@ def pack(
         with (
             folder_made(out.parent),
             BetonWriter(out, len(source), source.class_names, channels=bands or 3, overwrite=overwrite) as writer,
+            closing(_encoded(source, workers, how)) as encoded,
         ):
             stop_at = on_unreadable == "fail", on_damaged == "fail"
-            colour = _write_all(source, writer, report, workers, how, stop_at, progress)
+            colour = _write_all(source, writer, report, encoded, conversion, stop_at, progress)
             if writer.count == 0:
                 raise _none_readable(source, report)
             report.channels, report.samples = bands or (3 if colour else 1), writer.count
@@ -160,15 +164,16 @@ def _write_all(
     source: Source,
     writer: BetonWriter,
     report: PackReport,
-    workers: int,
-    how: dict[str, Any],
+    encoded: Iterator[tuple[str, int, Stored | Unreadable]],
+    conversion: Conversion,
     stop_at: tuple[bool, bool],
     progress: Callable[[int], None] | None,
 ) -> bool:
     """Append every readable image; whether any has colour. stop_at: the first unreadable, the first damaged one."""
     colour, changed, bands = False, Counter[str](), BandCounts()
-    lacking = Lacking(source, how["conversion"])
-    for index, (name, label, stored) in enumerate(_encoded(source, workers, how)):
+    lacking = Lacking(source, conversion)
+    pictures = enumerate(encoded)
+    for index, (name, label, stored) in pictures:
         if progress is not None:
             progress(1)
         try:
@@ -176,10 +181,11 @@ def _write_all(
                 raise stored
             _append(writer, stored, label, name)
         except Unreadable as error:
-            settings = lacking.of(error, index)
+            settable = lacking.of(error, index)
             if stop_at[0]:
-                next = flag_of(settings) or "--on-unreadable skip"
-                raise UnreadableImage(source.path, name, str(error), next=next) from error
+                others = _look_on(pictures, lacking)
+                next = flag_of(lacking.settings) if settable else "--on-unreadable skip"
+                raise UnreadableImage(source.path, name, f"{error}{others}", next=next) from error
             report.unreadable.append((name, str(error)))
             continue
         if stop_at[1] and stored.damaged:
@@ -203,8 +209,27 @@ def _write_all(
             report.looks.setdefault(stored.looks, []).append(name)
         report.samples = writer.count
     report.changed, report.setting = dict(sorted(changed.items())), lacking.settings
-    report.notes += bands.lines(how["conversion"].choices.bands)
+    report.notes += bands.lines(conversion.choices.bands)
     return colour
+
+
+def _look_on(pictures: Iterator[tuple[int, tuple[str, int, Stored | Unreadable]]], lacking: Lacking) -> str:
+    """Of the pictures behind one that stops the packing, how many cannot be read either, as far as a moment goes.
+
+    What they lack is added to `lacking`.
+    """
+    until, count, refused = time.monotonic() + LOOK_ON, 0, 0
+    for index, (_, _, stored) in pictures:
+        count += 1
+        if isinstance(stored, Unreadable):
+            lacking.of(stored, index)
+            refused += 1
+        if time.monotonic() > until:
+            break
+    if not count:
+        return ""
+    following = counted(count, "image")
+    return f"; of the next {following} {refused:,} cannot either" if refused else f"; the next {following} can"
 
 
 def _append(writer: BetonWriter, stored: Stored, label: int, name: str) -> None:
@@ -215,7 +240,9 @@ def _append(writer: BetonWriter, stored: Stored, label: int, name: str) -> None:
         raise Unreadable(str(error)) from error
 
 
-def _encoded(source: Source, workers: int, how: dict[str, Any]) -> Iterator[tuple[str, int, Stored | Unreadable]]:
+def _encoded(
+    source: Source, workers: int, how: dict[str, Any]
+) -> Generator[tuple[str, int, Stored | Unreadable], None, None]:
     """(name, label, what to store or why not) of every picture, in order; a bounded number ahead.
 
     how: `encode`'s options.

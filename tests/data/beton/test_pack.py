@@ -388,6 +388,19 @@ def test_unreadable_image_stops_when_asked(tmp_path, name):
     assert sorted(os.listdir(tmp_path)) == ["images"]
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_where_it_stops_the_others_are_counted(tmp_path, monkeypatch, workers):
+    good = {f"class/{name}.jpg": FITTING["baseline"] for name in "acdef"}
+    bad = {f"class/{name}.jpg": b"no image" for name in ("b", "d", "f")}
+    source = open_source(folder(tmp_path / "images", good | bad))
+    for ending, seconds in (("of the next 4 images 2 cannot either", 5.0), ("; the next 1 image can", 0.0)):
+        monkeypatch.setattr("barlowctl.data.beton.pack.LOOK_ON", seconds)
+        with pytest.raises(UserError, match=r"class/b.jpg cannot be read") as caught:
+            pack(source, tmp_path / "out.beton", on_unreadable="fail", workers=workers)
+        assert caught.value.message.endswith(ending)
+        assert sorted(os.listdir(tmp_path)) == ["images"]
+
+
 def test_nothing_readable(tmp_path):
     with pytest.raises(UserError, match=r"none of the 5 images .*class/empty"):
         packed(tmp_path, BAD)
