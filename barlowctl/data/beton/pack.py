@@ -7,23 +7,22 @@ No more than a few pictures per thread are under way at a time, whatever the siz
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from barlowctl.amounts import counted
-from barlowctl.data.beton.encode import RESIZED, STORES, Stored, checked_with, encode
+from barlowctl.data.beton.encode import RESIZED, STORES, Stored, checked_with
+from barlowctl.data.beton.encoded import encoded_in_order, look_on
 from barlowctl.data.beton.layout import JPEG
 from barlowctl.data.beton.writer import BetonWriter
 from barlowctl.data.images.band_counts import BandCounts
 from barlowctl.data.images.brightness import describe_looks
 from barlowctl.data.images.conversion import Conversion
-from barlowctl.data.images.unreadable import Unreadable, UnreadableImage, reason_of
-from barlowctl.data.names import written
+from barlowctl.data.images.unreadable import Unreadable, UnreadableImage
 from barlowctl.data.sources.lacking import Lacking
 from barlowctl.data.sources.picture import Source
 from barlowctl.data.sources.sample import conversion_of
@@ -31,9 +30,6 @@ from barlowctl.errors import UserError, instead
 from barlowctl.files import folder_made
 from barlowctl.output_paths import why_not_written
 
-PENDING_PER_THREAD = 2
-LOOK_ON = 5.0
-"""Seconds in which images behind one that cannot be read are counted."""
 NAMES_KEPT = 100
 """Names of unreadable and damaged images kept in the file."""
 
@@ -123,7 +119,7 @@ def pack(
         with (
             folder_made(out.parent),
             BetonWriter(out, len(source), source.class_names, channels=bands or 3, overwrite=overwrite) as writer,
-            closing(_encoded(source, workers, how)) as encoded,
+            closing(encoded_in_order(source, workers, how)) as encoded,
         ):
             stop_at = on_unreadable == "fail", on_damaged == "fail"
             colour = _write_all(source, writer, report, encoded, conversion, stop_at, progress)
@@ -183,7 +179,7 @@ def _write_all(
         except Unreadable as error:
             settable = lacking.of(error, index)
             if stop_at[0]:
-                others = _look_on(pictures, lacking)
+                others = look_on(pictures, lacking)
                 next = flag_of(lacking.settings) if settable else "--on-unreadable skip"
                 raise UnreadableImage(source.path, name, f"{error}{others}", next=next) from error
             report.unreadable.append((name, str(error)))
@@ -213,62 +209,12 @@ def _write_all(
     return colour
 
 
-def _look_on(pictures: Iterator[tuple[int, tuple[str, int, Stored | Unreadable]]], lacking: Lacking) -> str:
-    """Of the pictures behind one that stops the packing, how many cannot be read either, as far as a moment goes.
-
-    What they lack is added to `lacking`.
-    """
-    until, count, refused = time.monotonic() + LOOK_ON, 0, 0
-    for index, (_, _, stored) in pictures:
-        count += 1
-        if isinstance(stored, Unreadable):
-            lacking.of(stored, index)
-            refused += 1
-        if time.monotonic() > until:
-            break
-    if not count:
-        return ""
-    following = counted(count, "image")
-    return f"; of the next {following} {refused:,} cannot either" if refused else f"; the next {following} can"
-
-
 def _append(writer: BetonWriter, stored: Stored, label: int, name: str) -> None:
     shape = {"width": stored.width, "height": stored.height}
     try:
         writer.append(stored.payload, mode=stored.mode, **shape, label=label, name=name)
     except ValueError as error:  # larger than the format holds
         raise Unreadable(str(error)) from error
-
-
-def _encoded(
-    source: Source, workers: int, how: dict[str, Any]
-) -> Generator[tuple[str, int, Stored | Unreadable], None, None]:
-    """(name, label, what to store or why not) of every picture, in order; a bounded number ahead.
-
-    how: `encode`'s options.
-    """
-
-    def work(index: int) -> tuple[str, int, Stored | Unreadable]:
-        name, label = source.describe(index)
-        name = written(name)
-        try:
-            return name, label, encode(source[index], **how)
-        except Unreadable as error:
-            return name, label, error
-        except OSError as error:
-            return name, label, Unreadable(reason_of(error))
-
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="pack")
-    pending: deque[Future[tuple[str, int, Stored | Unreadable]]] = deque()
-    try:
-        for index in range(len(source)):
-            pending.append(pool.submit(work, index))
-            if len(pending) > workers * PENDING_PER_THREAD:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def flag_of(setting: str) -> str:

@@ -394,7 +394,7 @@ def test_where_it_stops_the_others_are_counted(tmp_path, monkeypatch, workers):
     bad = {f"class/{name}.jpg": b"no image" for name in ("b", "d", "f")}
     source = open_source(folder(tmp_path / "images", good | bad))
     for ending, seconds in (("of the next 4 images 2 cannot either", 5.0), ("; the next 1 image can", 0.0)):
-        monkeypatch.setattr("barlowctl.data.beton.pack.LOOK_ON", seconds)
+        monkeypatch.setattr("barlowctl.data.beton.encoded.LOOK_ON", seconds)
         with pytest.raises(UserError, match=r"class/b.jpg cannot be read") as caught:
             pack(source, tmp_path / "out.beton", on_unreadable="fail", workers=workers)
         assert caught.value.message.endswith(ending)
