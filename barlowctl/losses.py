@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Unpack, get_args
 from torch import Tensor, nn
 
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.errors import UserError, did_you_mean, explained, kind_of
+from barlowctl.errors import UserError, explained, kind_of
 from barlowctl.objective.barlow_twins import (
     Form,
     LossOptions,
     LossTerms,
     barlow_twins_loss,
+    check_known,
     check_option,
     check_options,
 )
@@ -71,9 +72,7 @@ class BarlowTwins(_Loss):
 
     @explained
     def __init__(self, *, scale: float = 1.0, **options: Unpack[LossOptions]) -> None:
-        for name in options.keys() - LossOptions.__annotations__.keys():
-            meant = did_you_mean(name, LossOptions.__annotations__)
-            raise TypeError(f"BarlowTwins() got an unexpected keyword argument '{name}'{meant}")
+        check_known("BarlowTwins", options)
         settings = signature(barlow_twins_loss).bind((), (), **options)
         settings.apply_defaults()
         checked = ("form", "terms", "normalization", "criterion", "temperature")

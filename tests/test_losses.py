@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from barlowctl import losses
+from barlowctl import losses, methods
 from barlowctl.errors import UserError
 from barlowctl.objective import byol, multi_crop, simclr, simsiam, vicreg
 
@@ -84,6 +84,8 @@ def test_what_is_of_the_wrong_kind_is_refused_with_what_is_allowed(make: Callabl
 def test_an_unknown_option_is_answered_with_the_nearest() -> None:
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'lamdb', did you mean 'lambd'\?"):
         losses.BarlowTwins(lamdb=0.1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'lamdb', did you mean 'lambd'\?"):
+        methods.BarlowTwins(torch.nn.Flatten(), torch.nn.Linear(7, 7), lamdb=0.1)  # type: ignore[call-arg]
 
 
 def test_every_loss_prints_its_settings() -> None:

@@ -18,7 +18,12 @@ _OF_RECIPES = ("pretrain", "pretrain_events", "preview", "build_method")
 _OPENED_WITH = ("eval.", "data.range", "data.background", "data.bands", "model.", "views.")
 """Keys that say how images are shown to a network, and what weights are of: where a network is opened."""
 _MEASURING = ("features", "probe", "Network.features", "Network.probe")
-_MEANT = {"dataset": "data", "images": "data", "output": "out", "save_dir": "out", "callback": "on_event"}
+_MEANT = {
+    **dict.fromkeys(("dataset", "images", "train_data", "train_dataset", "trainset"), "data"),
+    **dict.fromkeys(("output", "save_dir", "output_dir", "out_dir", "run_dir", "log_dir"), "out"),
+    **dict.fromkeys(("callback", "callbacks"), "on_event"),
+}
+_TRANSFORMS = ("transform", "transforms", "augment", "augmentation", "augmentations", "view_transform", "collate_fn")
 _ALIKE = 0.7
 _LONGEST, _LONGEST_NAMED = 40, 60
 
@@ -42,6 +47,14 @@ def unknown_argument(function: str, name: str, value: Any, names: Collection[str
     if near is not None:
         return UnknownArgument(
             f"{there}, did you mean '{near}'?", allowed=_list(names), next=f"{near}={_written(value)}"
+        )
+    if name in _TRANSFORMS and function in _OF_RECIPES:
+        return UnknownArgument(
+            f"{there}: the views of an image are made as the recipe's table views says, so that a run can go on and be "
+            "repeated",
+            allowed="keys of views.first and views.second: crop_scale, flip, rotate90, brightness, blur, ...; or a "
+            "loop of your own, with any distortions (docs/python.md, In a loop of your own)",
+            next="overrides={'views.first.crop_scale': [0.2, 1.0], 'views.second.crop_scale': [0.2, 1.0]}",
         )
     if function.endswith("probe") and (call := _of_probe(name, value)):
         return UnknownArgument(there, allowed=_list(names), next=call)

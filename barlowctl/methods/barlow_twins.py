@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from barlowctl.amounts import counted
 from barlowctl.errors import UserError
 from barlowctl.methods.base import Method, Targets
-from barlowctl.objective.barlow_twins import LAMBD, LossOptions, LossTerms, choose_form
+from barlowctl.objective.barlow_twins import LAMBD, LossOptions, LossTerms, check_known, choose_form
 from barlowctl.objective.multi_crop import multi_crop_loss
 
 
@@ -34,6 +34,7 @@ class BarlowTwins(Method):
 
     Raises:
         UserError: a predictor or a stop-gradient with small views.
+        TypeError: an unknown option.
     """
 
     views = 2
@@ -55,6 +56,7 @@ class BarlowTwins(Method):
         **loss_options: Unpack[LossOptions],
     ) -> None:
         super().__init__()
+        check_known("BarlowTwins", loss_options)
         if small and (predictor is not None or stop_gradient):
             ablation = "a stop-gradient" if stop_gradient else "a predictor"
             raise UserError(

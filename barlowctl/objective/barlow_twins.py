@@ -13,7 +13,7 @@ batch of an epoch too, where their C is a fraction of a correlation (`docs/objec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, TypedDict, get_args
 
 import torch
@@ -189,6 +189,18 @@ def check_options(form: str, terms: str, normalization: str, criterion: str, tem
             f"the cross-entropy criterion needs the primal form and at least 2 dimensions, but {reason}",
             next="use form 'auto' and a wider projector",
         )
+
+
+def check_known(called: str, options: Iterable[str]) -> None:
+    """Refuse options that the loss does not have, in the name of what was called with them.
+
+    Raises:
+        TypeError: as Python's own, with the nearest option.
+    """
+    for name in options:
+        if name not in LossOptions.__annotations__:
+            meant = did_you_mean(name, LossOptions.__annotations__)
+            raise TypeError(f"{called}() got an unexpected keyword argument '{name}'{meant}")
 
 
 def check_option(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -212,6 +212,7 @@ REASONS = {
     "name what follows, e.g. data=...": PYTHON,
     f"name what follows, e.g. {VALUE}=...": PYTHON,
     f"overrides={{{VALUE}: {VALUE}}}": PYTHON,
+    "overrides={'views.first.crop_scale': [0.2, 1.0], 'views.second.crop_scale': [0.2, 1.0]}": PYTHON,
     f"overrides={{{VALUE}: ...}}": PYTHON,
     f"{VALUE}=...": PYTHON,
     f"{VALUE}={VALUE}": PYTHON,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,6 +66,30 @@ def test_the_call_that_is_advised_makes_that_recipe(name: str) -> None:
     assert made == bare_words.default(key)
 
 
+@pytest.mark.parametrize("name", ["transform", "augmentations", "collate_fn"])
+def test_distortions_in_hand_lead_to_the_recipes_and_to_a_loop(name: str) -> None:
+    message, allowed, advice = refusal(barlowctl.pretrain, "quickstart", **{name: len})
+    assert message.startswith(f"pretrain() has no argument '{name}': the views of an image are made as the recipe's")
+    assert "a loop of your own, with any distortions" in allowed
+    made = open_recipe("quickstart", eval(advice.removeprefix("overrides=")))
+    assert made.views.first.crop_scale == made.views.second.crop_scale == (0.2, 1.0)
+    assert all(key in allowed for key in ("crop_scale", "flip", "rotate90", "brightness", "blur"))
+    assert {"crop_scale", "flip", "rotate90", "brightness", "blur"} <= type(made.views.first).model_fields.keys()
+
+
+def test_words_of_other_tools_lead_to_ours() -> None:
+    for name, meant in (("train_dataset", "data"), ("output_dir", "out"), ("callbacks", "on_event")):
+        message, _, advice = refusal(barlowctl.pretrain, "quickstart", **{name: "x"})
+        assert (message, advice) == (f"pretrain() has no argument '{name}', did you mean '{meant}'?", f"{meant}='x'")
+
+
+def test_a_class_of_ones_own_as_the_backbone_leads_to_timms_registry(recipe: Path) -> None:
+    for name in ("my_networks.Small", "my_networks:Small"):
+        with pytest.raises(barlowctl.UserError, match="has no model named") as refused:
+            barlowctl.build_method(recipe, overrides={"model.backbone": name, "model.stem": "default"})
+        assert "a network of your own is registered with timm first" in str(refused.value.allowed)
+
+
 def test_every_key_has_words() -> None:
     for key in bare_words._keys():
         assert bare_words.takes(key), key
@@ -101,7 +126,7 @@ def test_a_loss_in_hand_is_answered_as_a_loss() -> None:
         ("export", {"epochs": 3}, "export() has no argument 'epochs'", "leave epochs out"),
         ("pretrain", {"thread": 2}, "did you mean 'threads'?", "threads=2"),
         ("pretrain", {"dataset": "photos"}, "did you mean 'data'?", "data='photos'"),
-        ("pretrain", {"transform": print}, "no argument 'transform'", "leave transform out"),
+        ("pretrain", {"nothing": print}, "no argument 'nothing'", "leave nothing out"),
         ("push", {"repository": "a/b", "license": "mit", "publik": True}, "did you mean 'public'?", "public=True"),
         ("pack", {"out": "y", "holdout": 20}, "did you mean 'hold_out'?", "hold_out=20"),
         ("Network", {"siz": 3}, "Network() has no argument 'siz', did you mean 'size'?", "size=3"),
