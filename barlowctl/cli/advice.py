@@ -15,9 +15,11 @@ Several lines are several things to choose from.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from barlowctl import launcher, shell
@@ -71,11 +73,16 @@ def _with_and_without(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _for_a_new_run(arguments: Sequence[str], command: Any, flags: list[str]) -> tuple[list[str], list[str]]:
-    """Flags with and without which a run with other values starts: one that is resumed keeps recipe and directory."""
+    """Flags with and without which a run with other values starts: one that is resumed keeps recipe and directory.
+
+    What a resumed run has learned is where the new one starts, on the same images.
+    """
     options = options_of(command)
     named_flags = {options[flag].opts[0]: value for flag, value in pairs(arguments, options) if flag in options}
     if resumed := named_flags.get("--resume"):
-        return ["--recipe", f"{_directory(resumed[0])}/recipe.toml", *flags], ["--resume"]
+        run = _directory(resumed[0])
+        images = [] if "--data" in named_flags else _images_of(run)
+        return ["--recipe", f"{run}/recipe.toml", *images, *_learned(run), *flags], ["--resume"]
     out = named_flags.get("--out")
     return flags, ["--out"] if out and "--out" not in flags and os.path.exists(out[0]) else []
 
@@ -87,6 +94,22 @@ def _directory(run: str) -> str:
     with contextlib.suppress(UserError):
         return str(rundir.find(run))
     return run.rstrip("/")
+
+
+def _learned(run: str) -> list[str]:
+    """What starts a run from the weights that another one has; nothing where that one has none."""
+    from barlowctl.runs import rundir
+
+    return ["--init", run] if rundir.checkpoints_of(Path(run)) else []
+
+
+def _images_of(run: str) -> list[str]:
+    """What names the images of a run that was given others than its recipe's."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # who asks has an error to report already
+        about = json.loads((Path(run) / "run.json").read_text(encoding="utf-8"))
+        if (images := about["data"]["dataset"]) and images != about["recipe"]["data"]["dataset"]:
+            return ["--data", str(images)]
+    return []
 
 
 def repeated(

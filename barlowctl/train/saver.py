@@ -171,7 +171,7 @@ def annotate(error: BaseException, note: str, go_on: str, *, resumable: bool) ->
             error.going_on = go_on  # type: ignore[attr-defined]
         return
     add_note(error, note)
-    advice = (error.next or "").splitlines()
+    advice = [line for line in (error.next or "").splitlines() if line == go_on or line not in go_on]  # half of it
     flags = [line for line in advice if line.startswith("--")]
     with_flags = [line for line in flags if error.when_resumed or not line.startswith("--set")]
     if resumable and not go_on.endswith("..."):  # which is what was typed: flags alone are completed with it

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -150,3 +152,20 @@ def test_the_last_name_can_be_another_one(typed: str, repeated_line: str) -> Non
     _, command = advice.typed(arguments, ROOT)
     flags = ["--split", "val"]
     assert advice.repeated(arguments, command, flags=flags, without=["--quiet"], last=("a", "b")) == repeated_line
+
+
+def test_a_new_run_with_other_values_starts_from_what_the_resumed_one_has_learned(tmp_path: Path) -> None:
+    """It began at random, on the recipe's images, and what a week had trained was left behind."""
+    run = tmp_path / "a"
+    (run / "checkpoints" / "step-00000010").mkdir(parents=True)
+    about = {"data": {"dataset": "/mine"}, "recipe": {"data": {"dataset": "theirs"}}}
+    (run / "run.json").write_text(json.dumps(about))
+    (run / "recipe.toml").write_text("")
+    advice, words = "--set train.batch_size=63", ["pretrain", "--resume", str(run)]
+    new = f"barlowctl pretrain --recipe {run}/recipe.toml"
+    assert completed(advice, words, ROOT) == f"{new} --data /mine --init {run} {advice}"
+    other = completed(advice, [*words, "--data", "here"], ROOT)
+    assert other == f"barlowctl pretrain --data here --recipe {run}/recipe.toml --init {run} {advice}"
+    (run / "checkpoints" / "step-00000010").rmdir()
+    (run / "run.json").unlink()
+    assert completed(advice, words, ROOT) == f"{new} {advice}"

@@ -101,7 +101,7 @@ def test_a_run_that_was_named_is_advised_with_its_place(home: Path, capsys: Capt
     place = home / "half"
     assert anew == f"next: barlowctl pretrain --recipe {place}/recipe.toml --init {place} --set train.epochs=3"
     advised = completed("--set train.micro_batch=4", ["pretrain", "--resume", "half"], ROOT)
-    assert advised == f"barlowctl pretrain --recipe {home / 'half'}/recipe.toml --set train.micro_batch=4"
+    assert advised == f"barlowctl pretrain --recipe {place}/recipe.toml --init {place} --set train.micro_batch=4"
 
 
 def test_what_a_shell_completes(home: Path) -> None:
