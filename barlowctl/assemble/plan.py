@@ -30,10 +30,12 @@ from barlowctl.methods import Method
 from barlowctl.model import Footprint, estimate_memory
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import gradient
+from barlowctl.waits import Wait
 
 TIMED_PIXELS = {"cpu": 16 * 224**2, "cuda": 256 * 224**2}  # of a timed step, half of its views (see `batch_of_pixels`)
 TIMED_STEPS = 2
 LONG_STEP = 4.0  # seconds; one such step tells the rate as well as two
+LONGEST_STEP = 20.0  # seconds; of such a step what is done once is little, and it is timed itself
 
 
 def plan(
@@ -203,10 +205,12 @@ def measure_rate(resolved: Resolved, method: Method, precision: str) -> tuple[fl
     synthetic_steps = SyntheticSteps(
         resolved.preprocessing, method, device, batch, optimizer, sizes=recipe.sizes, micro_batch=micro_batch
     )
-    synthetic_steps.take(precision)
-    times = [synthetic_steps.take(precision)]
-    while len(times) < TIMED_STEPS and times[-1].of(1) < LONG_STEP:
-        times.append(synthetic_steps.take(precision))
+    with Wait(f"timing steps of {batch} images, of which the first also takes memory and chooses kernels ..."):
+        times = [synthetic_steps.take(precision)]
+        if times[0].of(1) < LONGEST_STEP:
+            times = [synthetic_steps.take(precision)]
+        while len(times) < TIMED_STEPS and times[-1].of(1) < LONG_STEP:
+            times.append(synthetic_steps.take(precision))
     seconds = min(step.of(recipe.train.batch_size / batch) for step in times)
     how = f"measured now: {counted(len(times), 'step')} of {batch} images on this device, loading not counted"
     return recipe.train.batch_size / seconds, how

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from barlowctl import waits
 from barlowctl.assemble.data import view_specs
 from barlowctl.assemble.model import build_method, move_to_device, preprocessing_of
 from barlowctl.assemble.plan import footprint, measure_rate
@@ -92,6 +94,37 @@ def test_of_a_part_of_a_batch_the_optimizers_time_counts_once(
     assert rate == pytest.approx(64 / (0.25 * 64 + 3.0))
     assert "of 16 images" in how
     assert set(passes) == {8 if micro_batch == 8 else 16}
+
+
+@pytest.mark.parametrize(("of_an_image", "count"), [(0.1, 3), (0.5, 2), (1.5, 1)])
+def test_of_steps_that_take_long_fewer_are_timed_and_that_is_said(
+    of_an_image: float, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A method with wide embeddings and thousands of negatives took minutes for each of three, without a word."""
+    recipe = load.load("quickstart", [*NARROW, "views.size=224", "train.batch_size=64"])
+    taken, texts, said = list[int](), list[str](), threading.Event()
+
+    def take(self: SyntheticSteps, precision: str) -> StepTime:
+        assert taken or said.wait(10.0)
+        taken.append(len(self.pixels[0]))
+        return StepTime(of_an_image * 16, 0.0)
+
+    monkeypatch.setattr(SyntheticSteps, "take", take)
+    monkeypatch.setattr(waits, "SECONDS", 0.01)
+
+    def listener(text: str) -> None:
+        texts.append(text)
+        said.set()
+
+    waits.listen(listener)
+    try:
+        rate, how = measure_rate(resolve(recipe, CPU, 1, 10_000), build_method(recipe), "fp32")
+    finally:
+        waits.listen(None)
+    assert rate == pytest.approx(1 / of_an_image)
+    assert taken == [16] * count
+    assert f"{max(1, count - 1)} step{'s' * (count > 2)} of 16 images" in how
+    assert texts == ["timing steps of 16 images, of which the first also takes memory and chooses kernels ..."]
 
 
 def test_a_step_is_timed_in_its_two_parts(method: Mean, monkeypatch: pytest.MonkeyPatch) -> None:
