@@ -121,7 +121,10 @@ def _why(path: Path, error: Exception) -> str:
     if start[8:9] == b"{":
         return "it looks like a safetensors file, which probe, transfer and embed read as it is"
     if called := re.search(r"GLOBAL ([\w.]+)", str(error)):
-        return f"it holds {called[1]}, which is code and not weights, and is not run"
+        return (
+            f"it holds {called[1]}, which is code and not weights, and is not run; a program that can load it saves "
+            "the weights alone: torch.save(model.state_dict(), 'weights.pth')"
+        )
     if "central directory" in str(error) or start.startswith(b"PK"):
         return "it is not whole: the end of the archive is missing or damaged"
     if not start.startswith(b"\x80"):  # nor a zip file: what torch.save wrote begins with one of both
