@@ -14,7 +14,7 @@ from PIL import Image
 
 from barlowctl.amounts import of_labels
 from barlowctl.eval import svm
-from barlowctl.eval.published import LINEAR, SEMI, TRANSFER, Table
+from barlowctl.eval.published import DETECTION, LINEAR, SEMI, TRANSFER, Table
 from barlowctl.plots.style import SERIES, css
 from barlowctl.plots.svg import Line, line_chart
 from barlowctl.quantities import LOSS, QUANTITIES, loss_meaning, meanings_of
@@ -216,9 +216,13 @@ def _fewer_neighbours(knn: Mapping[str, Any]) -> str:
 
 
 def _transfers(runs: Sequence[RunPage]) -> str:
-    rows = []
+    rows, detected = [], False
     for run in runs:
         for transfer in run.transfers:
+            if "scores" in transfer:
+                rows += _detected(run.name, transfer)
+                detected = True
+                continue
             value = "not reported" if transfer["value"] is None else f"{transfer['value']:.2f}"
             value += f" ± {transfer['sd']:.2f}" if "sd" in transfer else ""
             rows.append([run.name, transfer["task"], transfer["metric"], value, transfer["protocol"]])
@@ -226,7 +230,21 @@ def _transfers(runs: Sequence[RunPage]) -> str:
                 if key in transfer and metric != transfer["metric"]:  # until 2026-11 the value was that of 11 points
                     rows.append([run.name, transfer["task"], metric, f"{transfer[key]:.2f}", "the same scores"])
     own = table(["features of", "task", "metric", "value", "protocol"], rows)
-    return own + _published(TRANSFER) if rows else ""
+    return own + _published(TRANSFER) + (_published(DETECTION) if detected else "") if rows else ""
+
+
+def _detected(name: str, transfer: Mapping[str, Any]) -> list[list[str | None]]:
+    """Every score of a detector that was fine-tuned from a network, then of those from its baselines."""
+    rows: list[list[str | None]] = []
+    for measured in ({**transfer, "name": name}, *transfer.get("floors", ())):
+        protocol = f"{transfer.get('head', 'c4')} head; {transfer['protocol']}"
+        spread = measured.get("scores_sd", {})
+        for metric, score in measured["scores"].items():
+            value = "not reported" if score is None else f"{score:.2f}"
+            value += f" ± {spread[metric]:.2f}" if spread.get(metric) is not None else ""
+            rows.append([measured["name"], transfer["task"], metric, value, protocol])
+            protocol = "the same detector"
+    return rows
 
 
 def _published(published: Table) -> str:

@@ -102,10 +102,10 @@ def test_of_steps_that_take_long_fewer_are_timed_and_that_is_said(
 ) -> None:
     """A method with wide embeddings and thousands of negatives took minutes for each of three, without a word."""
     recipe = load.load("quickstart", [*NARROW, "views.size=224", "train.batch_size=64"])
-    taken, texts, said = list[int](), list[str](), threading.Event()
+    taken, texts, given = list[int](), list[str](), threading.Event()
 
     def take(self: SyntheticSteps, precision: str) -> StepTime:
-        assert taken or said.wait(10.0)
+        assert taken or given.wait(10.0)
         taken.append(len(self.pixels[0]))
         return StepTime(of_an_image * 16, 0.0)
 
@@ -114,7 +114,7 @@ def test_of_steps_that_take_long_fewer_are_timed_and_that_is_said(
 
     def listener(text: str) -> None:
         texts.append(text)
-        said.set()
+        given.set()
 
     waits.listen(listener)
     try:

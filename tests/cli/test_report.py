@@ -92,6 +92,31 @@ def test_one_run_with_its_probes(recipe: Path, trained: Path, tmp_path: Path, ca
     assert f"kNN: {last['knn']:.4g} at step 20" in page.text.replace("run: ", "kNN: ")
 
 
+def test_detectors_have_all_their_scores_beside_the_papers(
+    recipe: Path, trained: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, ignore=shutil.ignore_patterns("probe-*"))
+    about = {"task": "coco", "metric": "AP", "value": 21.5, "head": "fpn", "protocol": "SGD, 9 iterations"}
+    scores = {"AP": 21.5, "AP50": 40.25, "mask AP75": None}
+    spread = {"AP": 0.5, "AP50": 1.25, "mask AP75": None}
+    beside = {"name": "random backbone", "scores": {"AP": 3.0, "AP50": 6.5}}
+    result = {**about, "scores": scores, "scores_sd": spread, "floors": [beside], "published": {}}
+    (run / "transfer-coco.json").write_text(json.dumps(result))
+    assert barlowctl(["report", str(run), "--no-images", "--out", "r.html", "--threads", "1"]) == 0
+    page = read(Path("r.html")).text
+    for row in (
+        "runcocoAP21.50 ± 0.50fpn head; SGD, 9 iterations",
+        "runcocoAP5040.25 ± 1.25the same detector",
+        "runcocomask AP75not reportedthe same detector",
+        "random backbonecocoAP3.00fpn head; SGD, 9 iterations",
+        "random backbonecocoAP506.50the same detector",
+        "The paper's table 4: detection",
+        "Barlow Twins56.882.663.439.259.042.534.356.036.5",
+    ):
+        assert row in page, row
+
+
 def test_several_runs_and_what_differs(recipe: Path, trained: Path, tmp_path: Path, capsys: Captured) -> None:
     other = tmp_path / "other"
     shutil.copytree(trained, other)
