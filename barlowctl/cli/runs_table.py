@@ -12,6 +12,7 @@ from barlowctl import shell, tables
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.probe_result import TRAINED
+from barlowctl.datasets import DETECTION
 from barlowctl.errors import UserError, did_you_mean, nearest
 from barlowctl.files import folder_made, write_text
 from barlowctl.output_paths import check_file, check_new, why_not_written
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 ENDINGS = (".md", ".tex", ".csv")
 SETTINGS = 4
 """Columns of settings that a table has unless others are asked for: more do not fit a page."""
-TITLES = {"knn": "kNN", "linear": "linear", **TRAINED}
+TITLES = {"knn": "kNN", "linear": "linear", **TRAINED, **{task: f"{task} AP" for task in DETECTION}}
 
 
 def table(
@@ -150,17 +151,25 @@ def _cells(
 
 def _headings(columns: Sequence[Measure]) -> list[str]:
     """What each column is called; the labelled images are named where there are several."""
-    several = len({measure.data for measure in columns if measure.data}) > 1
     headings: list[str] = []
-    for measure in columns:
-        if measure.source == "online":
-            heading = QUANTITIES[measure.name].title if measure.name in QUANTITIES else measure.name
-            heading = heading[:1].lower() + heading[1:] if heading.startswith("Online") else heading
-        else:
-            heading = TITLES.get(measure.name, measure.name) + (f", {measure.data}" if several else "")
-        again = headings.count(heading)
+    plain = _titles(columns)
+    for number, heading in enumerate(plain):
+        again = plain[:number].count(heading)
         headings.append(heading if not again else f"{heading} ({again + 1})")
     return headings
+
+
+def _titles(columns: Sequence[Measure]) -> list[str]:
+    """The same, where columns of other protocols are called alike."""
+    several = len({measure.data for measure in columns if measure.data}) > 1
+    titles: list[str] = []
+    for measure in columns:
+        if measure.source == "online":
+            title = QUANTITIES[measure.name].title if measure.name in QUANTITIES else measure.name
+            titles.append(title[:1].lower() + title[1:] if title.startswith("Online") else title)
+        else:
+            titles.append(TITLES.get(measure.name, measure.name) + (f", {measure.data}" if several else ""))
+    return titles
 
 
 def _setting(value: Any) -> str:
@@ -178,7 +187,8 @@ def _number(group: Group, measure: Measure) -> str:
     mean, deviation = group.mean(measure), group.deviation(measure)
     if mean is None:
         return tables.MISSING
-    decimals = 2 if abs(mean) >= 1.0 or measure.key in ("knn", "linear") else 4
+    percent = measure.source != "online" or measure.key in ("knn", "linear")
+    decimals = 2 if percent or abs(mean) >= 1.0 else 4
     text = f"{mean:z.{decimals}f}" + ("" if deviation is None else f" ± {deviation:.{decimals}f}")
     number = len(group.values[measure])
     return text if number == len(group.runs) else f"{text} (of {number})"
@@ -191,8 +201,23 @@ def _about(groups: Sequence[Group], columns: Sequence[Measure]) -> list[str]:
         lines.append("mean ± sample standard deviation over seeds")
     if any(measure.source == "online" for measure in columns):
         lines.append("online: of images that are not trained on, at the end of the run")
+    lines += _called_alike(columns)
     if len(groups) > 1 and all(len(group.runs) == 1 for group in groups):
         lines.append("one seed each: a difference may be chance")
+    return lines
+
+
+def _called_alike(columns: Sequence[Measure]) -> list[str]:
+    """Of columns that only a number tells apart, what each of them is of."""
+    from barlowctl.study.measure_differences import differences
+
+    titles, headings = _titles(columns), _headings(columns)
+    lines = []
+    for title in dict.fromkeys(titles):
+        alike = [number for number, other in enumerate(titles) if other == title]
+        if len(alike) > 1:
+            words = differences([columns[number] for number in alike])
+            lines += [f"{headings[number]}: {of}" for number, of in zip(alike, words, strict=True) if of]
     return lines
 
 

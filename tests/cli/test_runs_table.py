@@ -89,3 +89,34 @@ def test_columns_are_chosen_by_name(runs: Path, capsys: Captured) -> None:
     assert "next: barlowctl runs table --measures effective_rank" in capsys.readouterr().err
     assert barlowctl(["runs", "table", "--settings", "lambd"]) == 2
     assert "next: barlowctl runs table --settings objective.lambd" in capsys.readouterr().err
+
+
+def transferred(run: Path, name: str, task: str, value: float, images: str, protocol: dict[str, object]) -> None:
+    """A result of `transfer` in a run's folder."""
+    identity = {"images": {"train": images, "test": "t"}, "protocol": protocol}
+    result = {"task": task, "value": value, "identity": identity}
+    (run / f"transfer-{name}.json").write_text(json.dumps(result))
+
+
+def test_columns_of_one_name_say_what_they_are_of(runs: Path, capsys: Captured) -> None:
+    fast, paper = {"name": "fast", "seeds": 1, "set": []}, {"name": "paper", "seeds": 1, "set": ["epochs=2"]}
+    transferred(runs / "b", "inat18", "inat18", 40.0, "i", fast)
+    transferred(runs / "b", "inat18-b", "inat18", 50.0, "i", paper)
+    long = {"protocol": {"iterations": 9, "masks": True, "short_sides": [*range(9)]}}
+    transferred(runs / "b", "coco", "coco", 0.2083, "c", long)
+    transferred(runs / "b", "coco-b", "coco", 56.8, "other", {"protocol": {"iterations": 9, "masks": False}})
+    transferred(runs / "b", "voc07", "voc07", 60.0, "v", {"pooling": "2x2"})
+    assert barlowctl(["runs", "table", "b", "--out", "table.tex", "--overwrite"]) == 0
+    lines = Path("table.tex").read_text().splitlines()
+    assert r"runs & seeds & online kNN & coco AP & coco AP (2) & inat18 & inat18 (2) & voc07 \\" in lines
+    assert r"b & 1 & 30.00 & 56.80 & 0.21 & 50.00 & 40.00 & 60.00 \\" in lines
+    notes = [line.removeprefix("% ") for line in lines if line.startswith("% ") and ": " in line]
+    first, second = ("masks false, short_sides as by default", "masks true, short_sides 9 values")
+    images = [line.partition("images ")[2][:8] for line in notes if line.startswith("coco")]
+    assert len(set(images)) == 2
+    assert [line for line in notes if not line.startswith("online")] == [
+        f"coco AP: images {images[0]}, {first}",
+        f"coco AP (2): images {images[1]}, {second}",
+        "inat18: protocol paper, set epochs=2",
+        "inat18 (2): protocol fast, set as by default",
+    ]
