@@ -195,7 +195,7 @@ def find_neighbours(
         outside = written(Path(query).name)  # of a path what a caption has room for
         name = outside if position is None else (embeddings.class_of(position) or embeddings.names[position])
         captions.append(
-            [f"query: {name}", *(f"{embeddings.class_of(i) or embeddings.names[i]} {s:.2f}" for i, s in pairs)]
+            [f"query: {name}", *(f"{embeddings.class_of(i) or embeddings.names[i]}, {s:.2f}" for i, s in pairs)]
         )
         near = [
             {"name": embeddings.names[i], "class": embeddings.class_of(i), "similarity": round(s, 6)} for i, s in pairs

@@ -43,7 +43,7 @@ def heat_map(
     squares = Image.fromarray(colors(matrix, low, high, diverging=diverging)).resize(
         (columns * side, rows * side), Image.Resampling.NEAREST
     )
-    width = max(left + columns * side + 12, round(font.getlength(title)) + 24)
+    width = max(left + columns * side + 12, round(large.getlength(title)) + 24)
     image = Image.new("RGB", (width, top + rows * side + below), PAPER)
     image.paste(squares, (left, top))
     draw = ImageDraw.Draw(image)

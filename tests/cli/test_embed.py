@@ -256,6 +256,7 @@ def test_the_caption_of_an_image_from_elsewhere_is_its_name(
     Image.new("RGB", (20, 20), "red").save(place)
     result = embed([str(trained), str(photos), "-n", str(place)], capsys)
     assert captions[0][0] == "query: one.png"
+    assert all(re.fullmatch(r".*\D.*, -?[01]\.\d\d", caption) for caption in captions[0][1:])
     assert result["neighbours"][0]["query"] == str(place)
 
 
