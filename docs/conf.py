@@ -79,6 +79,16 @@ IN_A_WORD = re.compile(r"(?<=[\w)\]}][/._=,:(|-])(?=[\w\[{\"])|(?<=[(\[{/])(?=\w
 ROOM = {"cell": 24, "text": 40, "title": 18}  # characters of code that stand on one line whatever the screen
 
 
+STRAIGHT = str.maketrans("\u201c\u201d\u2018\u2019", "\"\"''")
+
+
+def _strings_as_python_has_them(app: Sphinx, tree: nodes.document) -> None:
+    """Quotation marks on the page of docstrings are those of Python's strings, which are copied from there."""
+    if app.env.docname == "api":
+        for text in list(tree.findall(nodes.Text)):
+            text.parent.replace(text, nodes.Text(text.translate(STRAIGHT)))
+
+
 def _where_lines_break(app: Sphinx, tree: nodes.document) -> None:
     """Tell site.css what a block of commands is, what cells are numbers, and where text has 1e-9, dates or --option."""
     for block in tree.findall(nodes.literal_block):
@@ -168,6 +178,7 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", _defaults_that_are_made)
     app.connect("autodoc-process-docstring", _an_argument_a_line, priority=400)  # napoleon has 500
     app.connect("source-read", _within_the_site)
+    app.connect("doctree-read", _strings_as_python_has_them)
     app.connect("doctree-read", _where_lines_break)
     app.connect("env-updated", _search_without_logs)
     app.add_lexer("commands", Commands)

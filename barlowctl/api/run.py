@@ -85,7 +85,7 @@ class Run(Network):
 
     @property
     def notices(self) -> list[str]:
-        """What was said while it trained, each once: of its images, its evaluations, a collapse."""
+        """What was said of its images, its evaluations or a collapse while it trained, each once."""
         return history.read(self.path).notices
 
     def method(self) -> Method:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import inspect
 import json
 import re
 import subprocess
@@ -145,11 +147,25 @@ def test_the_site_is_built_without_a_warning_and_takes_nothing_from_another_host
     assert "~" not in "".join(re.findall(r'<dt class="sig.*?</dt>', reference, re.DOTALL)), "a signature as it came"
     assert '<span class="pre">timm|torchvision|hub|</span><wbr>' in commands, "choices widen a table"
     assert "<strong>license</strong> \u2013 of the weights" in reference, "an argument without a line of its own"
+    assert '{"eval.resize": 256, "eval.crop": 224}' in html.unescape(reference), "quotation marks that Python has not"
     types = re.findall(r"<dt[^>]*>Type<span.*?</dt>\s*<dd[^>]*>(.*?)</dd>", reference, re.DOTALL)
     sentences = [re.sub("<[^>]+>", "", words).strip() for words in types if " " in words]
     assert [words for words in sentences if not re.search(r"[|\[]", words)] == [], (
         "napoleon took what stands before a colon for a type"
     )
+
+
+def test_no_property_begins_with_what_napoleon_takes_for_a_type() -> None:
+    """Without Sphinx: what stands before a colon in the first line of a property's docstring."""
+    begun = {
+        f"{name}.{attribute}": (inspect.getdoc(value) or "").partition("\n")[0]
+        for name in barlowctl.__all__
+        if isinstance(of := getattr(barlowctl, name), type)
+        for attribute, value in inspect.getmembers(of)
+        if isinstance(value, property) and not attribute.startswith("_")
+    }
+    assert "Run.notices" in begun
+    assert {name: line for name, line in begun.items() if re.match(r"[^`(]*: ", line)} == {}
 
 
 def test_what_comes_from_another_host_is_seen() -> None:
