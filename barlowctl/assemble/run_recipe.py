@@ -15,6 +15,7 @@ from barlowctl.recipe import load
 from barlowctl.recipe.begun import begun
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
+from barlowctl.runs.states import STATE_FILE
 from barlowctl.train import checkpoint
 
 EDITED_FILE = "recipe-edited.toml"
@@ -136,7 +137,7 @@ def digest_of_checkpoints(run: Path) -> str | None:
     """The digest of the recipe that the newest readable checkpoint is of; None: there is none."""
     for path in reversed(checkpoint.list_checkpoints(run / "checkpoints")):
         try:
-            return str(json.loads((path / checkpoint.STATE_FILE).read_bytes())["body"]["recipe_digest"])
+            return str(json.loads((path / STATE_FILE).read_bytes())["body"]["recipe_digest"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return None
