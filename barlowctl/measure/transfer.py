@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.data.loaders.plain import Pictures
 from barlowctl.data.sources import benchmarks
 from barlowctl.data.sources.benchmark_layouts import refuse_others
-from barlowctl.datasets import BENCHMARKS
+from barlowctl.datasets import BENCHMARKS, DATASETS
 from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.eval.published import TRANSFER
 from barlowctl.measure.identity import identify, reserve, result_file
@@ -70,7 +70,20 @@ def transfer(
     else:
         values = _one_label(subject, task, data, runtime, protocol, tasks or Tasks(), folder, emit, on_unreadable)
     published = dict(TRANSFER.column(task)) if task in TRANSFER.columns else {}
-    return {"task": task, **values, "published": published}
+    notes = [*values.get("notes", ()), *_of_other_images(task, values["data"])]
+    return {"task": task, **values, "notes": notes, "published": published}
+
+
+def _of_other_images(task: str, data: Mapping[str, Any]) -> list[str]:
+    """That the paper's numbers are of other images, where there are not as many as the benchmark has."""
+    if task not in TRANSFER.columns:
+        return []
+    published = list(DATASETS[task].images.values())
+    here = [data[split]["images"] for split in ("train", "trainval", "test") if split in data]
+    if here == published:
+        return []
+    these, those = (f"{training:,} and {test:,}" for training, test in (here, published))
+    return [f"{these} images to train and test on, where the benchmark has {those}: the paper's numbers are of those"]
 
 
 def check_overrides(task: str, protocol: str, overrides: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from barlowctl.cli.app import run as barlowctl
 from barlowctl.data.sources.benchmarks import open_inat18, open_places205, open_voc07
 from barlowctl.datasets import VOC07
 from barlowctl.eval import svm
+from barlowctl.measure import transfer
 from barlowctl.measure.transfer import open_task
 from barlowctl.recipe.load import load
 from tests.oracles import voc as oracle
@@ -109,6 +110,10 @@ def test_places205_by_the_papers_protocol(recipe: Path, places: Path, capsys: Ca
     assert result["published"]["Barlow Twins"] == 54.1
     assert "lr 0.01" in result["protocol"]
     assert "epochs [1, 2]" in result["protocol"]
+    assert result["notes"][-1] == (
+        "24 and 9 images to train and test on, where the benchmark has 2,448,873 and 20,500: the paper's numbers are "
+        "of those"
+    )
     assert result["data"]["train"]["images"] == 24
     assert json.loads(Path(result["file"]).read_text())["value"] == result["value"]
 
@@ -146,6 +151,7 @@ def test_voc07_scores_every_class(recipe: Path, voc: Path, capsys: Captured) -> 
     result = measured(["--task", "voc07", "--data", str(voc), "--cost", "1", "--cost", "100"], capsys)
     assert result["metric"] == "mAP (area under the curve)"
     assert result["value"] == result["map_area"] != result["map_11_points"]
+    assert any(note.startswith("80 and 40 images to train and test on, where") for note in result["notes"])
     for key, classes in (("map_area", "per_class"), ("map_11_points", "per_class_11_points")):
         assert list(result[classes]) == list(VOC07.class_names)
         assert result[key] == pytest.approx(np.mean(list(result[classes].values())), abs=1e-3)
@@ -158,6 +164,13 @@ def test_voc07_scores_every_class(recipe: Path, voc: Path, capsys: Captured) -> 
     assert advice.startswith(f"transfer test_resnet --task voc07 --data {voc}")
     assert "--low-shot" not in advice
     assert barlowctl(shlex.split(advice)) == 0
+
+
+def test_the_benchmarks_own_numbers_of_images_need_no_note() -> None:
+    whole = {"trainval": {"images": 5_011}, "test": {"images": 4_952}}
+    assert transfer._of_other_images("voc07", whole) == []
+    assert transfer._of_other_images("folder", {"train": {"images": 3}, "test": {"images": 2}}) == []
+    assert len(transfer._of_other_images("voc07", {**whole, "test": {"images": 4_951}})) == 1
 
 
 def test_voc07_says_what_it_is_at(recipe: Path, voc: Path, capsys: Captured) -> None:
