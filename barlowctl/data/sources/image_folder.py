@@ -165,7 +165,8 @@ def no_images(path: Path, report: ScanReport) -> UserError:
     inside, arrays = report.skipped.get(formats.ARCHIVE.kind), report.skipped.get(formats.NUMPY_ARCHIVE.kind)
     unpacked = None
     if inside is not None and path.suffix.lower() == ".tar":
-        unpacked = shell.line("tar", "xf", path)
+        folder = path.with_suffix("")  # of its own: ImageNet's has a thousand files
+        unpacked = f"{shell.line('mkdir', '-p', folder)} && {shell.line('tar', 'xf', path, '-C', folder)}"
     elif arrays is not None and path.is_dir():
         unpacked = shell.line("barlowctl", "data", "pack", archive := path / arrays.examples[0], packed_as(archive))
     elif inside is not None and path.is_dir() and inside.examples[0].lower().endswith((".zip", ".tar", ".parquet")):

@@ -126,7 +126,8 @@ def test_an_archive_of_archives_names_what_unpacks_it(tmp_path):
     path = write_tar(tmp_path / "train.tar", [("n01.tar", b"x"), ("n02.tar", b"x")])
     with pytest.raises(UserError, match=r"no images in .*archives: 2 \(n01.tar, n02.tar\)") as caught:
         open_source(path)
-    assert caught.value.next == f"tar xf {path}"
+    folder = tmp_path / "train"
+    assert caught.value.next == f"mkdir -p {folder} && tar xf {path} -C {folder}"
 
 
 def test_of_members_of_one_name_the_last_counts(tmp_path):
