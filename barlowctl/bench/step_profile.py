@@ -31,8 +31,8 @@ from barlowctl.recipe.schema import Recipe
 GROUPS: tuple[tuple[str, str], ...] = (
     (
         "convolutions",
-        r"fprop|dgrad|wgrad|convolution|winograd|^product(backward)?$|(_branch(inrows)?|_beside|_tileproducts)(backward)?$|_foreachpixel"
-        r"|conv2d|im2col|implicit_gemm",
+        r"fprop|dgrad|wgrad|convolution|winograd|^product(backward)?$|(_branch(inrows)?|_beside|_tileproducts)(backward)?$"
+        r"|_foreachpixel|_depthwise|conv2d|im2col|implicit_gemm",
     ),
     ("norms", r"batch_?norm|layer_?norm|group_?norm|_normalize|native_norm|bn_fw|bn_bw|welford|_standardize"),
     ("attention", r"flash|attention|sdpa|softmax|fmha"),
@@ -52,7 +52,9 @@ FUSED = "triton_"
 """Of inductor's kernels the name lists all operations: those with a norm are "norms", the others OTHER."""
 TEMPLATE = "_tem_"
 """In the name of a product or a convolution that inductor has written itself."""
-CONVOLVING = ("Product", "_Convolution", "_ForEachPixel", "_Winograd", "_TileProducts", "_Branch", "_Beside")
+CONVOLVING = (
+    "Product", "_Convolution", "_ForEachPixel", "_Winograd", "_TileProducts", "_Branch", "_Beside", "_Depthwise",
+)  # fmt: skip
 """Our functions of autograd that convolve, and that give a shortcut's convolution the pixels that it sees."""
 CALLERS = {"Optimizer.step#": "optimizer", **dict.fromkeys(CONVOLVING, "convolutions")}
 """What is called from within these is of their group, whatever its name; of our convolutions most is products."""

@@ -11,6 +11,7 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
 from barlowctl.kernels import thread_team
+from barlowctl.model.depthwise import DepthwiseConvolution
 from barlowctl.model.fused_norm import (
     FORMATS,
     FusedBasicBlock,
@@ -26,9 +27,10 @@ from barlowctl.model.seen_taps import SeenTaps
 
 NORMS = (FusedBatchNorm1d, FusedBatchNorm2d)
 ROW_BY_ROW = {
-    nn.Sequential, nn.Identity, nn.Flatten, nn.Linear, nn.Conv2d, SeenTaps, ProductConvolution, nn.ReLU, ReLUOfFused,
-    nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, SelectAdaptivePool2d, AdaptiveCatAvgMaxPool2d,
-    FusedCatAvgMaxPool2d, ProductLinear, ResNet, BasicBlock, Bottleneck, FusedBasicBlock, FusedBottleneck,
+    nn.Sequential, nn.Identity, nn.Flatten, nn.Linear, nn.Conv2d, SeenTaps, ProductConvolution, DepthwiseConvolution,
+    nn.ReLU, ReLUOfFused, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, SelectAdaptivePool2d,
+    AdaptiveCatAvgMaxPool2d, FusedCatAvgMaxPool2d, ProductLinear, ResNet, BasicBlock, Bottleneck, FusedBasicBlock,
+    FusedBottleneck,
 }  # fmt: skip
 """Modules that compute each image by itself and draw nothing at random."""
 

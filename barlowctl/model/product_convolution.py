@@ -22,6 +22,7 @@ from barlowctl.model.convolution_ways import (
     way_in_bf16,
     way_of,
 )
+from barlowctl.model.depthwise import choose_depthwise, prepare_depthwise
 from barlowctl.model.matrix_products import Product
 from barlowctl.model.modes import in_mode, is_watched
 from barlowctl.model.seen_taps import SeenTaps, in_bf16, in_fp32, leave_out_unseen_taps
@@ -165,13 +166,15 @@ class ProductConvolution(SeenTaps):
 def choose_convolutions(network: nn.Module, device: torch.device) -> None:
     """Let convolutions be computed as products on a CPU where that is faster; names, parameters and hooks stay.
 
-    Of the others those that may meet a map smaller than their kernel go without taps that see padding alone.
+    Depthwise ones have gradients of ours (see `depthwise`). Of the others those that may meet a map smaller than their
+    kernel go without taps that see padding alone.
     """
     if device.type != "cpu":
         return
     for part in network.modules():
         if type(part) is nn.Conv2d and _is_plain(part):
             part.__class__ = ProductConvolution
+    choose_depthwise(network)
     take_seen_pixels_first(part for part in network.modules() if not isinstance(part, ProductConvolution))
     leave_out_unseen_taps(network.modules())
 
@@ -184,6 +187,8 @@ def prepare_convolutions(network: nn.Module, images: Tensor, precision: str) -> 
     """
     convolutions = [part for part in network.modules() if isinstance(part, ProductConvolution)]
     dtype = FORMATS.get(precision)
+    if dtype is not None:
+        prepare_depthwise(network, dtype)
     if not convolutions or dtype is None:
         return
     by_winograd, by_tiles = winograd.is_usable(dtype), dtype == torch.bfloat16 and tile_products.is_usable()

@@ -50,6 +50,7 @@ class Event:
         ("_WinogradBackward", "convolutions"),
         ("_Winograd2dBackward", "convolutions"),
         ("_TileProducts", "convolutions"),
+        ("_Depthwise", "convolutions"),
         ("_BesideBackward", "convolutions"),
         ("_ForEachPixelBackward", "convolutions"),
         ("_BranchBackward", "convolutions"),
@@ -133,7 +134,10 @@ def test_a_step_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     assert sum(part["share"] for part in parts) == pytest.approx(1.0, abs=0.02)
     assert 0.0 < result["busy_ms"] <= result["ms"]
     assert {"convolutions", "matrix products", "norms", "optimizer"} <= groups.keys()
-    ours = ("Product", "_ForEachPixel", "_Winograd", "_TileProducts", "_Convolution", "_Beside", "_BranchInRows")
+    ours = (
+        "Product", "_ForEachPixel", "_Winograd", "_TileProducts", "_Convolution", "_Beside", "_BranchInRows",
+        "_Depthwise",
+    )  # fmt: skip
     ways = (*(f"{name}Backward" for name in ours), "aten::convolution_backward")
     convolutions = [part for part in parts if part["name"] in ways]
     assert {part["group"] for part in convolutions} == {"convolutions"}
