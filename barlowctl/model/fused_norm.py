@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any, cast
 
 import torch
+from timm.layers.norm_act import BatchNormAct2d
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -92,6 +93,22 @@ class FusedBatchNorm1d(_Fused, nn.BatchNorm1d):
 
 class FusedBatchNorm2d(_Fused, nn.BatchNorm2d):
     """See `_Fused`."""
+
+    def _is_fused(self, x: Tensor) -> bool:
+        return x.ndim == 4 and super()._is_fused(x)
+
+
+class FusedBatchNormAct2d(_Fused, BatchNormAct2d):
+    """timm's batch norm with the activation after it, which is computed in the same passes where it is a ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `BatchNormAct2d`."""
+        if not self._takes(x):
+            return super().forward(x)
+        bare = type(self.drop) is nn.Identity and type(self.act) is nn.ReLU
+        if bare and not is_watched(self.drop) and not is_watched(self.act):
+            return self._normalized(x, None, True)
+        return cast(Tensor, self.act(self.drop(self._normalized(x, None, False))))
 
     def _is_fused(self, x: Tensor) -> bool:
         return x.ndim == 4 and super()._is_fused(x)
@@ -196,6 +213,8 @@ def choose_norms(network: nn.Module, device: torch.device) -> None:
             part.__class__ = FusedBatchNorm2d
         elif type(part) is nn.BatchNorm1d and _is_plain(part):
             part.__class__ = FusedBatchNorm1d
+        elif type(part) is BatchNormAct2d and _is_plain(part):
+            part.__class__ = FusedBatchNormAct2d
     for norm, activation in _followed_by(network):
         if isinstance(norm, _Fused) and type(activation) in (nn.ReLU, ReLUOfFused):
             norm.rectifies = True

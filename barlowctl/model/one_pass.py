@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from timm.layers.activations import Sigmoid
 from timm.layers.adaptive_avgmax_pool import AdaptiveCatAvgMaxPool2d, SelectAdaptivePool2d
+from timm.layers.classifier import ClassifierHead
+from timm.layers.conv_bn_act import ConvNormAct
+from timm.layers.squeeze_excite import SEModule
+from timm.models import _efficientnet_blocks as inverted
+from timm.models import byobnet, regnet, resnetv2
+from timm.models.efficientnet import EfficientNet
+from timm.models.mobilenetv3 import MobileNetV3
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
@@ -17,6 +25,7 @@ from barlowctl.model.fused_norm import (
     FusedBasicBlock,
     FusedBatchNorm1d,
     FusedBatchNorm2d,
+    FusedBatchNormAct2d,
     FusedBottleneck,
     ReLUOfFused,
 )
@@ -25,14 +34,19 @@ from barlowctl.model.product_convolution import ProductConvolution
 from barlowctl.model.product_linear import ProductLinear
 from barlowctl.model.seen_taps import SeenTaps
 
-NORMS = (FusedBatchNorm1d, FusedBatchNorm2d)
+NORMS = (FusedBatchNorm1d, FusedBatchNorm2d, FusedBatchNormAct2d)
 ROW_BY_ROW = {
     nn.Sequential, nn.Identity, nn.Flatten, nn.Linear, nn.Conv2d, SeenTaps, ProductConvolution, DepthwiseConvolution,
-    nn.ReLU, ReLUOfFused, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, SelectAdaptivePool2d,
-    AdaptiveCatAvgMaxPool2d, FusedCatAvgMaxPool2d, ProductLinear, ResNet, BasicBlock, Bottleneck, FusedBasicBlock,
-    FusedBottleneck,
+    nn.ReLU, ReLUOfFused, nn.ReLU6, nn.SiLU, nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid, Sigmoid,
+    nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, SelectAdaptivePool2d, AdaptiveCatAvgMaxPool2d,
+    FusedCatAvgMaxPool2d, ProductLinear, ResNet, BasicBlock, Bottleneck, FusedBasicBlock, FusedBottleneck,
+    EfficientNet, MobileNetV3, inverted.ConvBnAct, inverted.DepthwiseSeparableConv, inverted.InvertedResidual,
+    inverted.EdgeResidual, inverted.UniversalInvertedResidual, inverted.SqueezeExcite,
+    regnet.RegNet, regnet.RegStage, regnet.Bottleneck, ConvNormAct, SEModule, ClassifierHead,
+    byobnet.ByobNet, byobnet.Stem, byobnet.BasicBlock, byobnet.BottleneckBlock,
+    resnetv2.ResNetV2, resnetv2.ResNetStage, resnetv2.PreActBasic, resnetv2.PreActBottleneck, resnetv2.DownsampleConv,
 }  # fmt: skip
-"""Modules that compute each image by itself and draw nothing at random."""
+"""Modules that compute each image by itself and, without a `drop_rate`, draw nothing at random."""
 
 
 class OnePass:
@@ -47,7 +61,7 @@ class OnePass:
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         parts = [part for network in networks for part in network.modules()]
         self.norms = [part for part in parts if isinstance(part, NORMS)]
-        self.goes = bool(self.norms) and all(type(part) in ROW_BY_ROW or isinstance(part, NORMS) for part in parts)
+        self.goes = bool(self.norms) and all(map(_goes_row_by_row, parts))
 
     def __call__(self, embed: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> list[Tensor]:
         """Views `(N, C, H, W)`, of one size or not -> what `embed` makes of each."""
@@ -73,3 +87,10 @@ class OnePass:
         finally:
             for norm in self.norms:
                 norm.parts = 1
+
+
+def _goes_row_by_row(part: nn.Module) -> bool:
+    """Whether a row of its result is that of a row of its input alone, or a batch norm's."""
+    if isinstance(part, nn.Dropout):
+        return part.p == 0
+    return (type(part) in ROW_BY_ROW and not getattr(part, "drop_rate", 0)) or isinstance(part, NORMS)

@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from timm.layers import BlurPool2d
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
 from barlowctl.model.fused_norm import (
@@ -15,6 +16,7 @@ from barlowctl.model.fused_norm import (
     FusedBasicBlock,
     FusedBatchNorm1d,
     FusedBatchNorm2d,
+    FusedBatchNormAct2d,
     FusedBottleneck,
     ReLUOfFused,
     choose_norms,
@@ -319,3 +321,50 @@ def test_blocks_of_all_variants_are_timms(name: str, variant: str) -> None:
         assert (after - true).norm() <= 1.2 * (before - true).norm()
     ours.load_state_dict(network.state_dict())
     assert torch.equal(network.eval()(x), ours.eval()(x))
+
+
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU, None])
+def test_a_batch_norm_with_its_activation_is_timms(
+    activation: type[nn.Module] | None, watched: bool, dtype: torch.dtype
+) -> None:
+    """Also with a hook on the activation, which sees what goes into it."""
+    torch.manual_seed(0)
+    theirs = BatchNormAct2d(32, apply_act=activation is not None, act_layer=activation or nn.ReLU)
+    nn.init.uniform_(theirs.weight, -1.0, 1.0)
+    nn.init.uniform_(theirs.bias, -1.0, 1.0)
+    x = torch.randn(6, 32, 5, 4).to(dtype).contiguous(memory_format=torch.channels_last)
+    grad = torch.randn(x.shape).to(dtype)
+    true = in_float64(theirs, x, grad)
+    network = nn.Sequential(copy.deepcopy(theirs))
+    choose_norms(network, torch.device("cpu"))
+    assert type(network[0]) is FusedBatchNormAct2d
+    seen: list[Tensor] = []
+    if watched:
+        network[0].act.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().clone()))
+    own = x.clone().requires_grad_()
+    out = network(own)
+    out.backward(grad)
+    assert len(seen) == watched
+    assert not seen or bool((seen[0] < 0).any())
+    rounding = 2e-2 if dtype == torch.bfloat16 else 1e-5
+    parts = (out.detach(), own.grad, network[0].weight.grad, network[0].bias.grad, network[0].running_var)
+    for made, exact in zip(parts, true, strict=True):
+        assert (made.double() - exact).norm() <= rounding * exact.norm()
+
+
+def in_float64(norm: nn.Module, x: Tensor, grad: Tensor) -> list[Tensor]:
+    """Result, gradients of x, weight and bias, and the running variance."""
+    norm, x = copy.deepcopy(norm).double(), x.double().requires_grad_()
+    out = norm(x)
+    out.backward(grad.double())
+    return [out.detach(), x.grad, norm.weight.grad, norm.bias.grad, norm.running_var]
+
+
+def test_a_batch_norm_with_its_activation_evaluates_as_timms() -> None:
+    network = nn.Sequential(BatchNormAct2d(16))
+    x = torch.randn(3, 16, 4, 4).to(memory_format=torch.channels_last)
+    expected = network.eval()(x)
+    choose_norms(network, torch.device("cpu"))
+    assert torch.equal(network(x), expected)

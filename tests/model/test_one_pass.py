@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
 from barlowctl.assemble.model import build_method, move_to_device
 from barlowctl.kernels import thread_team
 from barlowctl.methods import Method
-from barlowctl.model.fused_norm import choose_norms
+from barlowctl.model.fused_norm import FusedBatchNormAct2d, choose_norms
 from barlowctl.model.one_pass import OnePass
 from barlowctl.recipe import load
 
@@ -22,6 +24,13 @@ SMALL = [
     "model.backbone_args={layers=[1,1,1,1], channels=[8,8,8,16], stem_type='deep', stem_width=8}",
     "model.projector=[16,16]",
 ]
+
+
+FAMILIES = [
+    "test_efficientnet", "mobilenetv3_small_050", "mobilenetv4_conv_small_035", "regnety_002", "gernet_s",
+    "resnetv2_18",
+]  # fmt: skip
+"""Whose classes are said to go row by row."""
 
 
 def views(count: int = 2) -> list[Tensor]:
@@ -58,6 +67,40 @@ def test_it_is_a_pass_for_each_view_up_to_rounding(name: str, bf16: bool) -> Non
     rounding = {"rtol": 2e-2, "atol": 2e-3} if bf16 else {"rtol": 1e-5, "atol": 1e-6}
     for key, buffer in each.backbone.named_buffers():
         torch.testing.assert_close(both.backbone.get_buffer(key), buffer, **rounding)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_it_is_so_in_other_families_whose_batch_norm_has_its_activation(name: str) -> None:
+    """In float32, where a pass for each view is the same up to the order of sums."""
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=0).to(memory_format=torch.channels_last)
+    each, both = copy.deepcopy(network), network
+    choose_norms(both, CPU)
+    assert {type(part) for part in both.modules() if isinstance(part, nn.BatchNorm2d)} == {FusedBatchNormAct2d}
+    generator = torch.Generator().manual_seed(0)
+    pair = [torch.randn(8, 3, 64, 64, generator=generator) for _ in range(2)]
+    images: list[int] = []
+    both.register_forward_hook(lambda module, inputs, output: images.append(len(output)))
+    made, expected = OnePass([both])(both, pair), [each(view) for view in pair]
+    assert images == [16]
+    for own, true in zip(made, expected, strict=True):
+        assert (own - true).norm() < 1e-3 * true.norm()
+    for embeddings in (made, expected):
+        torch.cat(embeddings).square().mean().backward()
+    for key, buffer in each.named_buffers():
+        torch.testing.assert_close(both.get_buffer(key), buffer, rtol=1e-4, atol=1e-5)
+    ours, theirs = (
+        torch.cat([p.grad.flatten() for p in part.parameters() if p.grad is not None]) for part in (both, each)
+    )
+    assert (ours - theirs).norm() < 1e-2 * theirs.norm()
+
+
+@pytest.mark.parametrize("drawing", [{"drop_rate": 0.1}, {"drop_path_rate": 0.1}])
+@pytest.mark.parametrize("name", ["test_efficientnet", "regnety_002", "resnet10t"])
+def test_what_draws_at_random_has_a_pass_for_each(name: str, drawing: dict[str, Any]) -> None:
+    network = timm.create_model(name, num_classes=0, **drawing)
+    choose_norms(network, CPU)
+    assert not OnePass([network]).goes
 
 
 def test_what_is_computed_again_in_the_backward_pass_has_a_pass_for_each() -> None:
