@@ -1,6 +1,6 @@
 """Depthwise convolutions, of each channel by itself, whose gradients a CPU computes by kernels of ours.
 
-oneDNN's take 2 to 50 times as long in bf16 where there is a stride or a kernel larger than 3 x 3, and 1.5 to 6 times in
+oneDNN's take 4 to 75 times as long in bf16 where there is a stride or a kernel larger than 3 x 3, and 1.7 to 6 times in
 float32 of the latter; its results, and the rest, it has faster. What was measured is in docs/experiments.md; the
 kernels are in `depthwise_kernels`.
 """

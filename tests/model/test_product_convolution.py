@@ -328,7 +328,7 @@ def test_others_stay_as_they_are(layer: nn.Conv2d) -> None:
     assert type(layer) is nn.Conv2d
 
 
-@pytest.mark.parametrize("changed", [{"groups": 8}, {"bias": True}, {"dilation": 2}, {"padding": "same"}], ids=str)
+@pytest.mark.parametrize("changed", [{"groups": 4}, {"bias": True}, {"dilation": 2}, {"padding": "same"}], ids=str)
 def test_others_of_larger_kernels_are_no_products(changed: dict[str, Any]) -> None:
     layer = nn.Conv2d(8, 8, 3, **{"padding": 1, "bias": False, **changed})
     choose_convolutions(layer, CPU)
