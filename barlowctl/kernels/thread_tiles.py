@@ -7,7 +7,7 @@ nothing is added up across tiles but in a fixed order.
 from __future__ import annotations
 
 from llvmlite import ir
-from numba import types
+from numba import carray, types
 from numba.extending import intrinsic
 
 from barlowctl.kernel_cache import njit
@@ -75,6 +75,14 @@ def alone(typing_context, function, task):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), code
+
+
+@njit(**KERNEL)
+def clear(address, size):
+    """Write zeros: `size` bytes, a multiple of 4."""
+    values = carray(floats(address), (size // 4,))
+    for place in range(size // 4):
+        values[place] = 0.0
 
 
 @njit(**KERNEL)

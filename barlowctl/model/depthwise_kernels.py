@@ -17,7 +17,7 @@ from numba import carray
 
 from barlowctl.kernel_cache import cfunc, njit
 from barlowctl.kernels.compiling import KERNEL
-from barlowctl.kernels.thread_tiles import SHARED, TASK, floats, take
+from barlowctl.kernels.thread_tiles import SHARED, TASK, clear, floats, take
 from barlowctl.model.depthwise_code import MOST_PIXELS, MOST_TAPS, correlate, sum_to_bf16, sum_to_float32
 from barlowctl.model.number_formats import LIKE, itemsize, pointer, wide
 from barlowctl.model.winograd_code import LANES
@@ -40,14 +40,6 @@ def task_of(**fields: int) -> np.ndarray:
     for name, value in fields.items():
         task[globals()[name.upper()]] = value
     return task
-
-
-@njit(**KERNEL)
-def clear(address, count):
-    """Write so many zeros of float32."""
-    values = carray(floats(address), (count,))
-    for place in range(count):
-        values[place] = 0.0
 
 
 @njit(**KERNEL)
@@ -135,7 +127,7 @@ def _differentiating(like: Any) -> Any:
         (laid, x_across), (spread, g_across) = laid_size(task), spread_size(task)
         strip, channels, taps = task[STRIP], task[CHANNELS], task[KERNEL_HEIGHT] * task[KERNEL_WIDTH]
         g_room, sums = room + laid * 4, room + (laid + spread) * 4
-        clear(room, laid + spread)
+        clear(room, (laid + spread) * 4)
         map, result = (task[HEIGHT], task[WIDTH]), (task[HIGH], task[WIDE])
         pixels, results = map[0] * map[1] * channels, result[0] * result[1] * channels
         behind = task[KERNEL_HEIGHT] - 1 - task[TOP], task[KERNEL_WIDTH] - 1 - task[LEFT]
@@ -145,7 +137,7 @@ def _differentiating(like: Any) -> Any:
             group, begin = piece // task[STRIPS], begin_of(task, piece % task[STRIPS])
             if group * task[GROUP] >= task[IMAGES]:
                 return
-            clear(sums, taps * strip)
+            clear(sums, taps * strip * 4)
             for image in range(group * task[GROUP], min(task[IMAGES], (group + 1) * task[GROUP])):
                 g = task[GRADIENT] + (image * results + begin) * itemsize(like)
                 lay(g, like, result, channels, strip, g_room, behind, apart, g_across)

@@ -11,7 +11,7 @@ from numba import carray
 
 from barlowctl.kernel_cache import cfunc, njit
 from barlowctl.kernels.compiling import KERNEL
-from barlowctl.kernels.thread_tiles import SHARED, TASK, take
+from barlowctl.kernels.thread_tiles import SHARED, TASK, clear, take
 from barlowctl.model.tile_code import LINE, ROWS, SIDE, add_row, round_row
 from barlowctl.model.tile_packing import FACTOR
 from barlowctl.model.tile_row_code import copy
@@ -44,7 +44,6 @@ from barlowctl.model.tile_row_packing import (
     WIDE,
     X,
     Y,
-    clear,
     lay_ahead,
     left_of,
     pack_all_weights,

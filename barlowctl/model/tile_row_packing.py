@@ -10,7 +10,7 @@ from numba import carray
 
 from barlowctl.kernel_cache import njit
 from barlowctl.kernels.compiling import KERNEL
-from barlowctl.kernels.thread_tiles import floats
+from barlowctl.kernels.thread_tiles import clear, floats
 from barlowctl.model.tile_code import LINE, ROWS, SIDE, pair_rows, round_row, turn
 from barlowctl.model.tile_packing import FACTOR, pack_turned_weights, pack_weights
 from barlowctl.model.tile_row_code import copy
@@ -42,14 +42,6 @@ def task_of(**fields: int) -> np.ndarray:
     for name, value in fields.items():
         task[globals()[name.upper()]] = value
     return task
-
-
-@njit(**KERNEL)
-def clear(address, size):
-    """Write zeros: `size` bytes, a multiple of 4."""
-    values = carray(floats(address), (size // 4,))
-    for place in range(size // 4):
-        values[place] = 0.0
 
 
 @njit(**KERNEL)
