@@ -6,6 +6,10 @@ nothing is added up across tiles but in a fixed order.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
@@ -18,6 +22,17 @@ TASK = types.void(types.CPointer(types.int64))
 SHARED = {name: value for name, value in KERNEL.items() if name not in ("nogil", "fastmath")}
 """Of functions of C, which have no lock to let go."""
 _INT, _LONG, _WORD, _FLOAT = ir.IntType(32), ir.IntType(64), ir.IntType(32), ir.FloatType()
+
+
+def new_task(size: int, places: Mapping[str, Any], fields: Mapping[str, int]) -> np.ndarray:
+    """A task of `size` fields, int64: these, and zeros.
+
+    places: by a field's name in capitals where it is, the constants of a module.
+    """
+    task = np.zeros(size, np.int64)
+    for name, value in fields.items():
+        task[places[name.upper()]] = value
+    return task
 
 
 @intrinsic

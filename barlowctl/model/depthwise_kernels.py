@@ -17,7 +17,7 @@ from numba import carray
 
 from barlowctl.kernel_cache import cfunc, njit
 from barlowctl.kernels.compiling import KERNEL
-from barlowctl.kernels.thread_tiles import SHARED, TASK, clear, floats, take
+from barlowctl.kernels.thread_tiles import SHARED, TASK, clear, floats, new_task, take
 from barlowctl.model.depthwise_code import MOST_PIXELS, MOST_TAPS, correlate, sum_to_bf16, sum_to_float32
 from barlowctl.model.number_formats import LIKE, itemsize, pointer, wide
 from barlowctl.model.winograd_code import LANES
@@ -36,10 +36,7 @@ they are as many. (HEIGHT, WIDTH): of the map; (HIGH, WIDE): of the result. TOP,
 
 def task_of(**fields: int) -> np.ndarray:
     """A task."""
-    task = np.zeros(FIELDS, np.int64)
-    for name, value in fields.items():
-        task[globals()[name.upper()]] = value
-    return task
+    return new_task(FIELDS, globals(), fields)
 
 
 @njit(**KERNEL)

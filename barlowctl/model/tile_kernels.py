@@ -12,7 +12,7 @@ from numba import carray
 
 from barlowctl.kernel_cache import cfunc, njit
 from barlowctl.kernels.compiling import KERNEL
-from barlowctl.kernels.thread_tiles import SHARED, TASK, take, words
+from barlowctl.kernels.thread_tiles import SHARED, TASK, new_task, take, words
 from barlowctl.model.tile_code import LINE, ROWS, SIDE, round_row
 from barlowctl.model.tile_packing import (
     FACTOR,
@@ -168,7 +168,4 @@ def correlate_pieces(address):
 
 def task_of(**fields: int) -> np.ndarray:
     """A task."""
-    task = np.zeros(FIELDS, np.int64)
-    for name, value in fields.items():
-        task[globals()[name.upper()]] = value
-    return task
+    return new_task(FIELDS, globals(), fields)

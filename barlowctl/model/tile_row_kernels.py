@@ -213,11 +213,8 @@ def sum_strip_by_vectors(task, sums, stored, blocks, others, factors, rights, le
     row, zeros, across = task[PADDED] * 4, stored, task[PADDED] // SIDE
     height = blocks[1] - blocks[0]
     (x, x_size), (g, g_size) = following_rows(task, following, height * across)
-    x_step, g_step, call = (
-        x_size // (FETCHED * PARTS * factors),
-        g_size // (FETCHED * PARTS * factors),
-        others[0] * height,
-    )
+    lines, call = FETCHED * PARTS * factors, others[0] * height
+    x_step, g_step = x_size // lines, g_size // lines
     for block in range(blocks[0], blocks[1]):
         left = lefts + (block - blocks[0]) * factors * FACTOR
         for other in range(others[0], others[1]):

@@ -10,7 +10,7 @@ from numba import carray
 
 from barlowctl.kernel_cache import njit
 from barlowctl.kernels.compiling import KERNEL
-from barlowctl.kernels.thread_tiles import clear, floats
+from barlowctl.kernels.thread_tiles import clear, floats, new_task
 from barlowctl.model.tile_code import LINE, ROWS, SIDE, pair_rows, round_row, turn
 from barlowctl.model.tile_packing import FACTOR, pack_turned_weights, pack_weights
 from barlowctl.model.tile_row_code import copy
@@ -38,10 +38,7 @@ SCATTERED, IN_ROWS, AS_TAKEN = range(3)
 
 def task_of(**fields: int) -> np.ndarray:
     """A task."""
-    task = np.zeros(FIELDS, np.int64)
-    for name, value in fields.items():
-        task[globals()[name.upper()]] = value
-    return task
+    return new_task(FIELDS, globals(), fields)
 
 
 @njit(**KERNEL)

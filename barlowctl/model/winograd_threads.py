@@ -10,7 +10,7 @@ import numpy as np
 from numba import carray
 
 from barlowctl.kernel_cache import cfunc, njit
-from barlowctl.kernels.thread_tiles import SHARED, TASK, alone, floats, take, together
+from barlowctl.kernels.thread_tiles import SHARED, TASK, alone, floats, new_task, take, together
 from barlowctl.model.winograd_functions import addresses
 from barlowctl.model.winograd_kernels import (
     KERNEL,
@@ -228,10 +228,7 @@ def call_together(crew, function, task):
 
 def task_of(shape: tuple[int, ...], **fields: int) -> np.ndarray:
     """A task of a convolution of shape n, height, width, channels, out."""
-    task = np.zeros(FIELDS, np.int64)
+    code = addresses(fields["m"], int(fields["itemsize"] == BF16_ITEMSIZE))
+    task = new_task(FIELDS, globals(), code | fields)
     task[N : OUT + 1] = shape
-    for name, value in addresses(fields["m"], int(fields["itemsize"] == BF16_ITEMSIZE)).items():
-        task[globals()[name.upper()]] = value
-    for name, value in fields.items():
-        task[globals()[name.upper()]] = value
     return task
