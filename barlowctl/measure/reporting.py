@@ -37,10 +37,12 @@ from barlowctl.runs.history import lost_records, terms_of
 
 NEIGHBOUR_IMAGES, NEIGHBOUR_QUERIES, NEIGHBOURS = 1000, 5, 8
 SMALLEST = 1e-6  # of a spectrum's largest value: what is below is rounding, or more dimensions than samples
-SUMMARY = (
-    "epochs", "steps", "loss", "knn", "knn_start", "effective_rank", "embedding_spread", "mean_diagonal",
-    "images_per_second", "cpu_seconds",
-)  # fmt: skip
+SUMMARY = {
+    "epochs": "epochs", "steps": "steps", "loss": "loss", "knn": "kNN, %", "knn_start": "kNN at the start, %",
+    "effective_rank": "effective rank", "embedding_spread": "embedding spread", "mean_diagonal": "mean diagonal of C",
+    "images_per_second": "images/s", "cpu_seconds": "CPU-seconds",
+}  # fmt: skip
+"""Values of result.json, and what the page calls them."""
 
 
 def report(
@@ -153,7 +155,7 @@ def _gather(
     return RunPage(
         name=name,
         status="finished" if finished else "not finished",
-        summary={key.replace("_", " "): _plain(result[key]) for key in SUMMARY if key in result},
+        summary={heading: _plain(result[key]) for key, heading in SUMMARY.items() if key in result},
         metadata=metadata,
         recipe=load.dump(recipe),
         metrics=metrics,
@@ -223,7 +225,7 @@ def _of_images(run: Path, recipe: Recipe, runtime: Runtime, data: str | None, no
         )
         with Image.open(drawn.path) as opened:
             views = opened.convert("RGB")
-        pictures = [Picture("Views", "originals and their distorted views of epoch 0", views)]
+        pictures = [Picture("Views", "originals and their distorted views of epoch 0", views, words=True)]
         try:
             split, source = "test", open_recipe_images(recipe, "test", data)
         except UserError:
@@ -232,7 +234,7 @@ def _of_images(run: Path, recipe: Recipe, runtime: Runtime, data: str | None, no
         caption = (
             f"of {split} images among {NEIGHBOUR_IMAGES} of them at most, cosine similarity; the first is the query"
         )
-        return [*pictures, Picture("Nearest neighbours", caption, neighbours)]
+        return [*pictures, Picture("Nearest neighbours", caption, neighbours, words=True)]
 
 
 class _Some(Pictures):
@@ -278,7 +280,7 @@ def _confusions(run: Path) -> list[Picture]:
     for file in sorted(run.glob("probe-*/linear-confusion.png")):
         with Image.open(file) as opened:
             caption = f"linear probe on {file.parent.name.removeprefix('probe-')}"
-            pictures.append(Picture("Confusion", caption, opened.convert("RGB")))
+            pictures.append(Picture("Confusion", caption, opened.convert("RGB"), words=True))
     return pictures
 
 

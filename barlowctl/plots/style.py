@@ -79,7 +79,7 @@ def css() -> str:
     dark[f"c{SERIES.index(BLACK)}"] = _ON_DARK["ink"]
     rules = [
         f":root {{ color-scheme: light dark; {_variables(light)} }}",
-        f"@media (prefers-color-scheme: dark) {{ :root {{ {_variables(dark)} }} }}",
+        f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {_variables(dark)} }} }}",
     ]
     for name in (f"c{index}" for index in range(len(SERIES))):
         rules.append(f"path.{name} {{ stroke: var(--{name}); }}")

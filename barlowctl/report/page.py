@@ -32,14 +32,18 @@ MEASURES = {
     "finetune_modern": "fine-tuned, all labels, modern protocol",
 }
 
+WIDE = 720
+"""Pixels of a picture with words that is not shown beside another."""
+
 
 @dataclass(frozen=True)
 class Picture:
-    """An image with a heading and a line below."""
+    """An image with a heading and a line below. words: some stand in it, to be read where it is not reduced."""
 
     heading: str
     caption: str
     image: Image.Image
+    words: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,8 +195,10 @@ def _probes(runs: Sequence[RunPage]) -> str:
         for probe in run.probes:
             data = Path(str(probe.get("data", {}).get("test", {}).get("path", ""))).parent.name
             digest = probe.get("identity", {}).get("weights")
-            weights = f"step {probe['step']}" if "step" in probe else digest and digest[:8]
-            for measured in ({**probe, "name": run.name}, *probe.get("floors", ())):
+            state = f"step {probe['step']}" if "step" in probe else digest and digest[:8]
+            subject = {**probe, "name": run.name}
+            for measured in (subject, *probe.get("floors", ())):
+                weights = state if measured is subject else None  # pixels and random networks have no step
                 for key, label in MEASURES.items():
                     if key in measured:
                         measure = _fewer_neighbours(measured[key]) if key == "knn" else of_labels(label, measured[key])
@@ -269,7 +275,7 @@ def _pictures(runs: Sequence[RunPage]) -> str:
             heading = picture.heading if len(runs) == 1 else f"{run.name}: {picture.heading}"
             size = f'width="{picture.image.width}" height="{picture.image.height}"'
             tag = f'<img alt="{html.escape(heading)}" {size} src="{data_uri(picture.image)}">'
-            figures.append(figure(heading, picture.caption, tag))
+            figures.append(figure(heading, picture.caption, tag, wide=picture.words and picture.image.width > WIDE))
     return f'<div class="pictures">{"".join(figures)}</div>' if figures else ""
 
 

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from barlowctl import shell
 from barlowctl.cores import usable_cores
 
 RECORDED_PACKAGES = ("barlowctl", "torch", "torchvision", "timm", "numpy", "numba", "ffcv", "simplejpeg", "safetensors")
@@ -21,7 +22,7 @@ def environment() -> dict[str, Any]:
     """What a run was made with: versions, machine, the command and the folder it was typed in, git state."""
     return {
         "folder": os.getcwd(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shell.line(_program(), *sys.argv[1:]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -29,6 +30,12 @@ def environment() -> dict[str, Any]:
         "packages": {name: version for name in RECORDED_PACKAGES if (version := _version(name))},
         "git": _git_state(),
     }
+
+
+def _program() -> str:
+    """What was started: a module that Python runs is named by its package."""
+    started = Path(sys.argv[0])
+    return started.parent.name if started.name == "__main__.py" else started.name
 
 
 def _version(package: str) -> str | None:

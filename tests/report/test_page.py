@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from PIL import Image
 
 from barlowctl.plots.style import number
 from barlowctl.quantities import QUANTITIES
 from barlowctl.report.blocks import table
-from barlowctl.report.page import RunPage, _curves
+from barlowctl.report.page import Picture, RunPage, _curves, page
 
 
 @pytest.mark.parametrize(
@@ -63,3 +66,46 @@ def test_each_number_is_named_by_what_it_is_of() -> None:
     assert len(set(titles)) == len(titles)
     assert not any("RankMe" in title for name, (title, *_) in QUANTITIES.items() if name != "rankme")
     assert all(what in QUANTITIES[f"{what[:-1]}_spread"].meaning for what in ("features", "embeddings"))
+
+
+def test_a_column_of_numbers_has_its_name_above_them_and_words_stay_whole() -> None:
+    """On a phone `finished` was `finis` and `hed`."""
+    path = "/a/long/path/of/images-of-2026"
+    text = table(["run", "status", "steps", "kNN"], [["a", "finished", 20, 88.4], [path, "stopped", 3, None]])
+    assert re.findall("<th[ >].*?</th>", text) == [
+        "<th>run</th>", "<th>status</th>", '<th class="n">steps</th>', '<th class="n">kNN</th>',
+    ]  # fmt: skip
+    assert f'<td class="long">{path}</td>' in text
+    assert "<td>finished</td>" in text
+    style = page([], title="a", made="b").partition("</style>")[0]
+    on_screen = style.partition("@media print")[0]
+    assert re.findall(r"([^{}\n]+) {[^}]*anywhere", on_screen) == ["h1", "td.long"]
+
+
+def test_a_baseline_has_no_step() -> None:
+    scores = {"top1": 80.0, "top5": 99.0}
+    probe = {"step": 120, "knn": scores, "floors": [{"name": "raw pixels", "knn": scores}]}
+    text = page([RunPage("a", "finished", {}, {}, "", {}, probes=[probe])], title="a", made="b")
+    rows = [re.findall("<td.*?>(.*?)</td>", row) for row in re.findall("<tr>(.*?)</tr>", text)]
+    assert [(row[0], row[3]) for row in rows if "kNN, k 20" in row] == [("a", "step 120"), ("raw pixels", "–")]
+
+
+def test_a_wide_picture_has_a_row_for_itself() -> None:
+    """Captions of nine neighbours were five pixels high beside another picture."""
+    large, small = Image.new("RGB", (1088, 688)), Image.new("RGB", (700, 400))
+    pictures = [Picture("n", "", large, words=True), Picture("v", "", small, words=True), Picture("c", "", large)]
+    text = page([RunPage("a", "finished", {}, {}, "", {}, pictures=pictures)], title="a", made="b")
+    assert re.findall(r"(<figure[^>]*>)<figcaption><b>(\w)", text) == [
+        ('<figure class="wide">', "n"), ("<figure>", "v"), ("<figure>", "c"),
+    ]  # fmt: skip
+
+
+def test_a_page_is_printed_on_paper() -> None:
+    """No figure and no row over two sheets, no table behind a scroll bar, no dark ground, nothing folded."""
+    style = page([], title="a", made="b").partition("</style>")[0]
+    on_paper = style.partition("@media print {")[2]
+    assert "@page { size: A4;" in style
+    assert re.search("figure, tr[^{]*{ break-inside: avoid; }", on_paper)
+    assert re.search("[.]scroll[^{]*{ overflow: visible; }", on_paper)
+    assert "details::details-content { content-visibility: visible;" in on_paper
+    assert re.findall(r"@media[^{]*prefers-color-scheme", style) == ["@media screen and (prefers-color-scheme"]
