@@ -26,7 +26,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 
 from barlowctl import launcher
 from barlowctl.errors import EXIT_RANK_LOST, UserError
-from barlowctl.meeting import Unreachable, meet
+from barlowctl.meeting import Gone, Unreachable, meet
 from barlowctl.peers import Peer, here, last_words, missing, own
 from barlowctl.waits import Wait
 
@@ -56,6 +56,11 @@ def another_rank_failed(ranks: Ranks, rank: int, code: int) -> RankLost:
     left = RankLost(f"rank {ranks.rank} of {ranks.size} stopped: rank {rank} failed")
     left.explained, left.exit_code = True, code
     return left
+
+
+def lost_at_start(message: str) -> RankLost:
+    """What is raised where a rank is gone before all have met: nothing is trained, and the same command starts anew."""
+    return RankLost(message, next="barlowctl ...")
 
 
 @dataclass(frozen=True)
@@ -239,18 +244,23 @@ def joined(*, cuda: bool, time_limit: float = TIME_LIMIT) -> Iterator[Ranks]:
 
     Raises:
         UserError: variables that are missing or wrong, or ranks that cannot be reached.
+        RankLost: a rank is gone before all had come.
     """
     process = launcher.detect()
     if process.size == 1:
         yield ALONE
         return
     try:
-        with Wait(f"waiting for the others of {process.size} processes ..."):
-            store, rank, size = meet(process, time_limit), process.rank, process.size
+        store, rank, size = meet(process, time_limit), process.rank, process.size
+        with Wait(f"connecting {size} processes ..."):
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=size,
                 timeout=datetime.timedelta(seconds=time_limit),
             )  # fmt: skip
+    except Gone as error:
+        lost = lost_at_start(f"rank {process.rank} of {process.size} stopped: {error}")
+        lost.reported_elsewhere = not error.says
+        raise lost from error
     except (KeyError, ValueError, RuntimeError, Unreachable) as error:
         raise UserError(
             f"the {process.size} processes that {process.by} started could not find one another at "

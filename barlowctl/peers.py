@@ -108,10 +108,10 @@ def missing(ranks: Collection[int], peers: Iterable[Peer], *, gone: bool) -> str
     there = f" on {', '.join(sorted(hosts))}" if hosts - {platform.node()} else ""
     if len(ranks) == 1:
         return f"rank {next(iter(ranks))}{there} is gone or does not answer"
-    return f"ranks {_ranges(sorted(ranks))}{there} are gone or do not answer"
+    return f"ranks {ranges(sorted(ranks))}{there} are gone or do not answer"
 
 
-def _ranges(numbers: list[int]) -> str:
+def ranges(numbers: list[int]) -> str:
     """`1, 8 to 15` for 1, 8, 9, ..., 15."""
     firsts = [numbers[0], *(later for earlier, later in pairwise(numbers) if later > earlier + 1)]
     lasts = [*(earlier for earlier, later in pairwise(numbers) if later > earlier + 1), numbers[-1]]

@@ -22,6 +22,12 @@ def listen(listener: Callable[[str], None] | None) -> None:
     _listener = listener
 
 
+def say(text: str) -> None:
+    """Give a text to who listens, at once."""
+    if (listener := _listener) is not None:
+        listener(text)
+
+
 class Wait:
     """A context, entered once or for each piece of a wait: `text` is given once the pieces have taken so many seconds.
 
@@ -55,5 +61,4 @@ class Wait:
 
     def _give(self) -> None:
         self._left = 0.0
-        if (listener := _listener) is not None:
-            listener(self.text)
+        say(self.text)

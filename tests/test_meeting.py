@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
+from torch._C._distributed_c10d import HashStore, TCPStore
 
-from barlowctl import meeting
+from barlowctl import meeting, peers, waits
 from barlowctl.launcher import LaunchedProcess
 from tests.dist.gang import free_port
 
 
 def test_what_begins_to_listen_is_waited_for() -> None:
-    port, listener = free_port(), socket.socket()
+    port, stores = free_port(), []
 
     def listen() -> None:
-        listener.bind(("127.0.0.1", port))
-        listener.listen()
+        stores.append(TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False))
 
     later = threading.Timer(0.5, listen)
     later.start()
@@ -28,7 +31,6 @@ def test_what_begins_to_listen_is_waited_for() -> None:
     meeting.wait_until_answered("127.0.0.1", port, 30.0)
     assert time.monotonic() - begun >= 0.5
     later.join()
-    listener.close()
 
 
 def test_where_nothing_answers_the_limit_is_said() -> None:
@@ -53,27 +55,144 @@ def test_a_name_that_no_machine_has_is_said_long_before_the_limit(
         meeting.wait_until_answered(address, free_port(), 900.0)
 
 
+def answer(listener: socket.socket, *, greeting: bytes, replies: bytes) -> None:
+    """What another program does with each connection."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        with connection:
+            connection.sendall(greeting)
+            if replies and connection.recv(64):
+                connection.sendall(replies)
+
+
 @pytest.mark.parametrize(
-    ("rank", "agent", "asked_of"),
-    [
-        (0, False, "tcp://localhost:5?rank=0&world_size=2"),
-        (1, False, "tcp://[::1]:5?rank=1&world_size=2"),
-        (0, True, "tcp://[::1]:5?rank=0&world_size=2"),
-    ],
+    ("greeting", "replies"),
+    [(b"", b""), (b"SSH-2.0-OpenSSH_9.2\r\n", b""), (b"", b"HTTP/1.1 400 Bad Request\r\n\r\n")],
+    ids=["it hangs up", "it greets", "it replies"],
+)
+def test_another_program_at_the_port_is_no_store(
+    greeting: bytes, replies: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meeting, "OTHER_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, args=(listener,), kwargs={"greeting": greeting, "replies": replies}).start()
+        with pytest.raises(meeting.Unreachable, match=r"^another program listens there"):
+            meeting.wait_until_answered("127.0.0.1", listener.getsockname()[1], 30.0)
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_listener_that_never_answers_is_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "OTHER_SECONDS", 0.0)
+    monkeypatch.setattr(meeting, "ANSWER_SECONDS", 0.3)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        pytest.raises(meeting.Unreachable, match=r"^another program listens there"),
+    ):
+        meeting.wait_until_answered("127.0.0.1", listener.getsockname()[1], 30.0)
+
+
+def test_the_store_of_the_torch_that_is_installed_answers_to_the_greeting() -> None:
+    assert meeting._own_store_answers()
+
+
+def test_where_torch_greets_in_another_way_it_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "_HELLO", b"\xff" * 6)
+    store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    meeting.wait_until_answered("localhost", store.port, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("rank", "agent", "made_at", "makes"),
+    [(0, False, "localhost", True), (1, False, "::1", False), (0, True, "::1", False)],
     ids=["rank 0 makes the store", "rank 1 joins it", "torchrun's agent has made it"],
 )
-def test_torch_is_asked_where_somebody_answered(
-    rank: int, agent: bool, asked_of: str, monkeypatch: pytest.MonkeyPatch
+def test_torch_is_asked_where_a_store_answered(
+    rank: int, agent: bool, made_at: str, makes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[object] = []
 
-    def rendezvous(where: str, timeout: Any) -> Iterator[tuple[str, int, int]]:
-        calls.append((where, timeout.total_seconds()))
-        return iter([("store", rank, 2)])
+    def store(host: str, port: int, size: int, is_master: bool, limit: Any, **options: Any) -> str:
+        calls.append((host, port, size, is_master, limit.total_seconds()))
+        assert options == {"wait_for_workers": False, "multi_tenant": makes}
+        return "store"
 
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", str(agent))
     monkeypatch.setattr(meeting, "wait_until_answered", lambda *where: calls.append(where))
-    monkeypatch.setattr(meeting, "rendezvous", rendezvous)
+    monkeypatch.setattr(meeting, "TCPStore", store)
+    monkeypatch.setattr(meeting, "PrefixStore", lambda prefix, store: store)
+    monkeypatch.setattr(meeting, "wait_until_all_came", lambda *_: calls.append("all came"))
     assert meeting.meet(LaunchedProcess("torchrun", rank, 2, rank, 2, "::1", 5), 60.0) == "store"
-    waited_for = [] if rank == 0 and not agent else [("::1", 5, 60.0)]
-    assert calls == [*waited_for, (asked_of, 60.0)]
+    waited_for = [] if makes else [("::1", 5, 60.0)]
+    assert calls == [*waited_for, (made_at, 5, 2, makes, 60.0), "all came"]
+
+
+RANK_0_OF_4 = LaunchedProcess("torchrun", 0, 4, 0, 4, "127.0.0.1", 5)
+
+
+@pytest.fixture
+def store() -> HashStore:
+    """A store as of four ranks, of which rank 1 has come and lives."""
+    store = HashStore()
+    store.set("here/1", json.dumps(asdict(peers.own())))
+    return store
+
+
+@pytest.fixture
+def texts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What is said of waits, from the first moment on."""
+    texts: list[str] = []
+    monkeypatch.setattr(waits, "SECONDS", 0.0)
+    waits.listen(texts.append)
+    yield texts
+    waits.listen(None)
+
+
+def test_who_does_not_come_is_named_while_it_is_waited_for_and_at_the_end(store: HashStore, texts: list[str]) -> None:
+    with pytest.raises(meeting.Unreachable, match=r"^ranks 2 to 3 did not come in 0\.5 s$"):
+        meeting.wait_until_all_came(store, RANK_0_OF_4, 0.5)
+    assert texts == ["waiting for ranks 2 to 3 of 4 processes ..."]
+
+
+def test_all_who_came_go_on(store: HashStore) -> None:
+    for rank in (2, 3):
+        store.set(f"here/{rank}", json.dumps(asdict(peers.own())))
+    meeting.wait_until_all_came(store, RANK_0_OF_4, 0.0)
+
+
+def ended() -> peers.Peer:
+    """A process that was there, and is gone."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return replace(peers.own(), number=process.pid)
+
+
+def test_a_rank_that_came_and_is_gone_ends_the_waiting(store: HashStore) -> None:
+    gone = ended()
+    store.set("here/2", json.dumps(asdict(gone)))
+    message = f"^rank 2 is gone: its process {gone.number} was killed or crashed$"
+    with pytest.raises(meeting.Gone, match=message) as first:
+        meeting.wait_until_all_came(store, RANK_0_OF_4, 900.0)
+    with pytest.raises(meeting.Gone, match=message) as second:
+        meeting.wait_until_all_came(store, replace(RANK_0_OF_4, rank=3, local_rank=3), 900.0)
+    assert first.value.says
+    assert not second.value.says
+
+
+def test_a_store_that_goes_with_rank_0_ends_the_waiting(store: HashStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = ended()
+
+    class Lost:
+        def set(self, key: str, value: str) -> None: ...
+        def check(self, keys: list[str]) -> bool:
+            if keys == ["here/1"]:
+                raise RuntimeError("Connection reset by peer")
+            return True
+
+        def get(self, key: str) -> str:
+            return json.dumps(asdict(gone))
+
+    with pytest.raises(meeting.Gone, match=f"^rank 0 is gone: its process {gone.number} was killed or crashed$"):
+        meeting.wait_until_all_came(Lost(), replace(RANK_0_OF_4, rank=3), 900.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -108,8 +109,9 @@ def test_a_rank_says_that_it_waits_for_the_others(
     monkeypatch.setattr(waits, "SECONDS", 0.2)
     assert barlowctl(["pretrain", "--recipe", str(recipe), "--rank-timeout", "1"]) == 2
     first, error, *_ = capsys.readouterr().err.splitlines()
-    assert first == "waiting for the others of 2 processes ..."
+    assert first == "waiting for rank 1 of 2 processes ..."
     assert error.startswith("error: the 2 processes that torchrun started could not find one another")
+    assert error.endswith(": rank 0: rank 1 did not come in 1 s")
 
 
 def test_a_rank_that_finds_nobody_says_so_without_the_frames_of_torch(
@@ -126,6 +128,27 @@ def test_a_rank_that_finds_nobody_says_so_without_the_frames_of_torch(
     nobody = f"the 2 processes that torchrun started could not find one another at 127.0.0.1:{port}: rank 1: nothing"
     assert f"{nobody} answered in 1 s (Connection refused)\n" in error
     assert "frame #" not in error
+
+
+def test_another_program_at_the_port_is_said_in_one_error(
+    recipe: Path,  # noqa: F811
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is asked for what rank 0 answers before torch speaks to it, which prints frames, or waits for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        for name, value in (LAUNCHED | {"MASTER_PORT": str(port)}).items():
+            monkeypatch.setenv(name, value)
+        assert barlowctl(["pretrain", "--recipe", str(recipe), "--rank-timeout", "1"]) == 2
+        own = capfd.readouterr().err
+        monkeypatch.setenv("RANK", "1")
+        assert barlowctl(["pretrain", "--recipe", str(recipe), "--rank-timeout", "1"]) == 2
+        joining = capfd.readouterr().err
+    at = f"error: the 2 processes that torchrun started could not find one another at 127.0.0.1:{port}: rank"
+    assert f"{at} 0: another program listens at port {port} of this machine already\n" in own
+    assert f"{at} 1: another program listens there: it does not answer as rank 0 does\n" in joining
+    assert "frame #" not in own + joining
 
 
 @pytest.mark.slow

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import time
 
 import pytest
 
+from barlowctl.distributed import RankLost
 from barlowctl.errors import UserError
 from barlowctl.launchers import ranks
 from barlowctl.launchers.ranks import run_ranks
@@ -26,6 +29,25 @@ def test_the_process_that_starts_ranks_is_afterwards_as_it_was(monkeypatch: pyte
     assert run_ranks(["--version"], 2) == 0
     assert {number: signal.getsignal(number) for number in signal.valid_signals()} == handlers
     assert dict(os.environ) == environment
+
+
+@pytest.mark.dist
+def test_a_rank_that_is_killed_before_it_can_say_anything_is_named_by_the_launcher(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dying = "import os, time; os.kill(os.getpid(), 9) if os.environ['RANK'] == '1' else time.sleep(300)"
+    monkeypatch.setattr(ranks.program, "own_words", lambda: ["-c", dying])
+    begun = time.monotonic()
+    with pytest.raises(RankLost) as raised:
+        run_ranks(["pretrain"], 2)
+    assert time.monotonic() - begun < 100
+    process = re.fullmatch(
+        r"rank 1 of 2 is gone: its process \d+ was killed by SIGKILL; the other was ended before anything was trained",
+        raised.value.message,
+    )
+    assert process
+    assert raised.value.exit_code == 4
+    assert raised.value.next == "barlowctl ..."
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,16 @@ def started_by_mpi(patch: Patch) -> None:
     patch.setenv("OMPI_COMM_WORLD_RANK", "0")
 
 
+def rank_1_killed(patch: Patch) -> None:
+    """A rank dies while they meet."""
+    from barlowctl import distributed, meeting
+
+    def meet(*_: object) -> None:
+        raise meeting.Gone("rank 1 is gone: its process 7 was killed or crashed", says=True)
+
+    patch.setattr(distributed, "meet", meet)
+
+
 TORCHRUN = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
             "MASTER_PORT": "29511"}  # fmt: skip
 SRUN = {
@@ -88,6 +98,7 @@ SCENARIOS = {
     "ranks of ranks": Scenario(
         [*RECIPE, *SHORT, "--processes", "2"], launcher={**TORCHRUN, "TORCHELASTIC_RUN_ID": "a"}, slow=True
     ),
+    "rank killed at the start": Scenario([*RECIPE, *SHORT], rank_1_killed, code=4, launcher=TORCHRUN, slow=True),
     "half started by torchrun": Scenario(
         ["probe", "runs/done", "--knn", "--threads", "1"], launcher={"RANK": "0", "WORLD_SIZE": "2"}
     ),
