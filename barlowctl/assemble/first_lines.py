@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 
 import torch
@@ -14,7 +15,7 @@ from barlowctl.assemble.data import ImageSet, describe_labels
 from barlowctl.assemble.image_sizes import describe_enlargement
 from barlowctl.assemble.machine import Runtime, fewer_threads
 from barlowctl.assemble.precision import Precision
-from barlowctl.assemble.resolve import Resolved
+from barlowctl.assemble.resolve import Resolved, whole_set
 from barlowctl.methods import Method
 from barlowctl.model import NOTHING, WHOLE, frozen_modules, frozen_parameters
 from barlowctl.recipe.caution import cautions
@@ -82,12 +83,13 @@ def describe(resolved: Resolved, method: Method) -> dict[str, str]:
     warned = {"warning": "; ".join(cautions(recipe))} if cautions(recipe) else {}
     return {
         "model": "; ".join([f"{recipe.model.backbone}, {_count(method.backbone):,} parameters", *heads]),
-        "objective": f"{recipe.objective.name}, {method.describe(recipe.train.batch_size, ranks)}",
+        "objective": f"{recipe.objective.name}, {method.describe(resolved.batch, ranks)}",
         "views": describe_views(recipe),
         "optimizer": f"{recipe.optimizer.name}, peak learning rates: {rates}{clipped}; {describe_schedule(recipe)}",
         **describe_adaptation(recipe, method),
         "length": f"{counted(epochs, 'epoch')} of {counted(resolved.steps_per_epoch, 'step')}: "
         f"{counted(resolved.total_steps, 'step')}",
+        **({"batch": whole_set(recipe, resolved.images)} if resolved.batch < recipe.train.batch_size else {}),
         "measuring": seen,
         **warned,
     }
@@ -170,7 +172,7 @@ def describe_ranks(resolved: Resolved) -> dict[str, str]:
             "exact": "of the global batch's loss (exact)",
             "reference": f"1/{ranks} of the global batch's loss (reference)",
         }[train.gradient_scale]
-        lines["ranks"] = f"{ranks}, {train.batch_size // ranks} images each; batch norm {norm}"
+        lines["ranks"] = f"{ranks}, {math.ceil(resolved.batch / ranks)} images each; batch norm {norm}"
         lines["gradient"] = gradient
     if resolved.shards:
         lines["sharding"] = f"the backbone's weights, gradients and optimizer state over {ranks} ranks (FSDP2)"

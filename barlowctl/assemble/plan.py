@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,9 @@ def plan(
         lines |= _of_online_knn(method, source, resolved, runtime, data)
     step = footprint(resolved, method, precision.used)
     lines |= _of_another_machine(resolved, step)
-    seen = (
-        resolved.total_steps
-        / resolved.steps_per_epoch
-        * min(resolved.images, resolved.steps_per_epoch * recipe.train.batch_size)
-    )
     with own_generator(device=device):
         rate, how = measure_rate(resolved, method, precision.used)
+    seconds = resolved.images_seen / rate
     return {
         "facts": lines,
         "images": images,
@@ -90,7 +87,12 @@ def plan(
             for name, part in {"backbone": method.backbone, **method.heads()}.items()
         },
         "memory": _bytes_of(step),
-        "rate": {"images_per_second": rate, "seconds": seen / rate, "source": how, "devices": resolved.ranks},
+        "rate": {
+            "images_per_second": rate,
+            "seconds": seconds,
+            "source": how,
+            "devices": resolved.ranks,
+        },
         "start": start.record() if start else None,
         "recipe": recipe.model_dump(mode="json"),
     }
@@ -157,7 +159,7 @@ class _Loss(nn.Module):
 def rows_of(resolved: Resolved) -> int:
     """Images of a rank's pass: its share of the batch, or the micro-batch where there is one."""
     train = resolved.recipe.train
-    share = train.batch_size // resolved.ranks
+    share = math.ceil(resolved.batch / resolved.ranks)
     return min(train.micro_batch or share, share)
 
 
@@ -200,7 +202,7 @@ def measure_rate(resolved: Resolved, method: Method, precision: str) -> tuple[fl
     batch = batch_of_pixels(recipe, TIMED_PIXELS[device.type])
     method = move_to_device(method, recipe, device)
     optimizer = optimizer_of(recipe, method, resolved.rates)
-    in_parts = rows_of(resolved) < recipe.train.batch_size // resolved.ranks
+    in_parts = rows_of(resolved) < resolved.batch // resolved.ranks
     micro_batch = min(recipe.train.micro_batch, batch // 2) if in_parts else 0
     synthetic_steps = SyntheticSteps(
         resolved.preprocessing, method, device, batch, optimizer, sizes=recipe.sizes, micro_batch=micro_batch
@@ -211,6 +213,6 @@ def measure_rate(resolved: Resolved, method: Method, precision: str) -> tuple[fl
             times = [synthetic_steps.take(precision)]
         while len(times) < TIMED_STEPS and times[-1].of(1) < LONG_STEP:
             times.append(synthetic_steps.take(precision))
-    seconds = min(step.of(recipe.train.batch_size / batch) for step in times)
+    seconds = min(step.of(resolved.batch / batch) for step in times)
     how = f"measured now: {counted(len(times), 'step')} of {batch} images on this device, loading not counted"
-    return recipe.train.batch_size / seconds, how
+    return resolved.batch / seconds, how

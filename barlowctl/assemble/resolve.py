@@ -59,6 +59,16 @@ class Resolved:
         """Optimizer steps of the whole run."""
         return steps_of(self.recipe.train.epochs, self.steps_per_epoch)
 
+    @property
+    def batch(self) -> int:
+        """Images of a whole batch, over all ranks: all there are, where the recipe's batch is more."""
+        return min(self.recipe.train.batch_size, self.images)
+
+    @property
+    def images_seen(self) -> float:
+        """Images of the whole run, each as often as it is trained on."""
+        return self.total_steps / self.steps_per_epoch * min(self.images, self.steps_per_epoch * self.batch)
+
     def settings(self, precision: str) -> engine.Settings:
         """How the engine trains, computing in `precision`."""
         train = self.recipe.train
@@ -202,6 +212,14 @@ def learning_rates(recipe: Recipe) -> dict[str, float]:
     """Peaks of the two parameter groups."""
     share = recipe.train.batch_size / 256
     return {"weights": recipe.optimizer.lr * share, "biases": recipe.optimizer.lr_biases * share}
+
+
+def whole_set(recipe: Recipe, images: int) -> str:
+    """In words, that a batch is all images, which are fewer than the recipe's batch; else empty."""
+    batch = recipe.train.batch_size
+    if images >= batch:
+        return ""
+    return f"a step has all {_images(images)}, fewer than train.batch_size, {batch:,}, which the learning rates are for"
 
 
 def _images(count: int) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from barlowctl.amounts import counted
 from barlowctl.cli.live import duration
 from barlowctl.cli.study_command import StudyCommand
 from barlowctl.errors import UserError
+
+if TYPE_CHECKING:
+    from barlowctl.study.study import Study
 
 
 def show_plan(command: StudyCommand) -> None:
@@ -39,9 +43,8 @@ def show_plan(command: StudyCommand) -> None:
             )
         title = f"{study.title} ({study.source}) on recipe {directory.base.name}"
         console.table(title, ("variant", "overrides", "training", "measuring", "paper top-1"), rows)
-        if study.note:
-            console.say(f"Note: {study.note}.")
-        documents.append({"study": study.name, "note": study.note, "variants": variants})
+        whole = _say_notes(command, study)
+        documents.append({"study": study.name, "note": study.note, "notes": whole, "variants": variants})
     if weights := directory.base.init.weights:
         console.say(f"start: every variant from {weights}")
     for source in dict.fromkeys(cost.source for cost in estimated.costs.values()):
@@ -70,6 +73,23 @@ def show_plan(command: StudyCommand) -> None:
             "wall_seconds": seconds / speedup,
         }
     )
+
+
+def _say_notes(command: StudyCommand, study: Study) -> list[str]:
+    """Say what the study has to be read with; returned are the lines on variants whose batch is all images."""
+    from barlowctl.assemble.resolve import whole_set
+    from barlowctl.study.cells import counter_of_trained_on
+    from barlowctl.study.table import notes_on
+
+    directory, images = command.directory, counter_of_trained_on(command.directory.base, command.data)
+    notes = {}
+    for variant in study.variants:
+        recipe = directory.cell(study, variant, directory.seeds[0]).recipe
+        notes[variant.name] = list(filter(None, [whole_set(recipe, images(recipe))]))
+    whole = notes_on(notes)
+    for line in ([f"Note: {study.note}."] if study.note else []) + whole:
+        command.console.say(line)
+    return whole
 
 
 def print_array_script(command: StudyCommand, arguments: list[str], sbatch_options: Mapping[str, str]) -> None:

@@ -91,17 +91,20 @@ def limit(
     for variant in study.variants:
         recipe = variant.recipe(base, study.source)
         try:
-            steps_an_epoch = steps_per_epoch(recipe, trained_on(recipe))
+            images = trained_on(recipe)
+            steps_an_epoch = steps_per_epoch(recipe, images)
         except UserError as error:
             wrong[variant.name] = f"{variant.title}: {error.message}"
             continue
-        steps = _steps(variant, recipe, budget, cost)
+        batch = recipe.train.batch_size
+        of_a_step = min(images, steps_an_epoch * batch) / steps_an_epoch  # the last of an epoch may have fewer
+        steps = _steps(variant, recipe, budget, of_a_step, cost)
         if steps >= 1:
             changes = at_length(recipe, steps / steps_an_epoch)
             limited.append(replace(variant, overrides=(*variant.overrides, *changes)))
         elif not leaves_out:
             raise UserError(
-                f"a budget of {budget} is less than one step of '{variant.name}', of {recipe.train.batch_size} images",
+                f"a budget of {budget} is less than one step of '{variant.name}', of {min(batch, images)} images",
                 next=EXAMPLE,
             )
     if wrong and not leaves_out:
@@ -110,12 +113,13 @@ def limit(
     return replace(study, variants=tuple(limited), note=note)
 
 
-def _steps(variant: Variant, recipe: Recipe, budget: Budget, cost: Callable[[Recipe], float]) -> int:
+def _steps(variant: Variant, recipe: Recipe, budget: Budget, images: float, cost: Callable[[Recipe], float]) -> int:
+    """Steps that the budget holds; `images`: of a step, on average."""
     match budget.unit:
         case "steps":
             return round(budget.amount)
         case "images":
-            return round(budget.amount / recipe.train.batch_size)
+            return round(budget.amount / images)
         case "cpu-seconds":
             return math.floor(budget.amount / _cost_of(variant, recipe, cost) + 1e-9)
 
@@ -159,7 +163,7 @@ def time_step(recipe: Recipe, runtime: Runtime, data: str | None) -> float:
     job = prepare(recipe, runtime, data)
     with own_generator(device=job.device):
         optimizer = optimizer_of(recipe, job.method, job.resolved.rates)
-        batch = recipe.train.batch_size
+        batch = job.resolved.batch
         steps = SyntheticSteps(job.resolved.preprocessing, job.method, job.device, batch, optimizer, sizes=recipe.sizes)
         spent = [steps.cpu_seconds(job.precision.used) for _ in range(UNTIMED_STEPS + TIMED_STEPS)]
     with job.loader as loader:

@@ -23,6 +23,7 @@ from barlowctl.assemble.labelled import Labelled, open_labelled
 from barlowctl.assemble.launch import launch
 from barlowctl.assemble.machine import Runtime, choose_device
 from barlowctl.assemble.model import preprocessing_of
+from barlowctl.assemble.resolve import whole_set
 from barlowctl.data import home
 from barlowctl.errors import RunDiverged, RunStopped, UserError
 from barlowctl.files import write_text
@@ -155,6 +156,9 @@ def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None,
                 f"'{cell.path}': {run.notes[0]}", next=f"{shell.line('rm', '-r', cell.path)} && barlowctl ..."
             )
         measures, notes = measure_cell(run, labelled, runtime)
+        source = labelled.opened or labelled.train
+        usable, held = count(source, source.num_samples, cell.recipe)
+        notes += filter(None, [whole_set(cell.recipe, usable - held)])
         seconds = {**_training(cell.path), "measure": time.monotonic() - trained}
         cell.finish(_record(cell) | {"measures": measures, "notes": notes, "seconds": seconds})
     return True

@@ -106,11 +106,11 @@ def estimate(
         if before := _recorded([other for other in cells if other.path.parent == cell.path.parent]):
             costs[key] = before
             continue
-        same_cost = str(_cost_relevant(cell.recipe))
-        if same_cost not in timed:
+        if (same_cost := str(_cost_relevant(cell.recipe))) not in timed:
             timed[same_cost] = stopwatch.step(resolved[key])
         seconds, source_of_it = timed[same_cost]
-        costs[key] = Cost(seconds * resolved[key].total_steps, evaluation, source_of_it)
+        batches = resolved[key].images_seen / cell.recipe.train.batch_size  # an epoch's last may be part of one
+        costs[key] = Cost(seconds * batches, evaluation, source_of_it)
     return Estimate(costs, (time.process_time() - cpu) / (time.perf_counter() - wall))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 from barlowctl.amounts import counted
@@ -230,15 +230,22 @@ def latex(study: Study, table: Sequence[Row], recipe: str) -> str:
 def notes(study: Study, table: Sequence[Row]) -> list[str]:
     """What has to be known to read a table, a line each: what it is of, what failed, what is missing."""
     lines = ([f"Note: {study.note}."] if study.note else []) + resolved(table)
-    for note in dict.fromkeys(note for row in table for note in row["notes"]):
-        having = [row["variant"] for row in table if note in row["notes"]]
-        lines.append(f"Note on {'all variants' if len(having) == len(table) else ', '.join(having)}: {note}.")
+    lines += notes_on({row["variant"]: row["notes"] for row in table})
     for row in table:
         for seed, reason in row["failed"].items():
             lines.append(f"Failed: {row['variant']}, seed {seed}: {reason}")
     missing = [f"{row['variant']} (seed{'s' * (len(row['missing']) > 1)} {', '.join(map(str, row['missing']))})"
                for row in table if row["missing"]]  # fmt: skip
     return lines + ([f"Missing: {'; '.join(missing)}."] if missing else [])
+
+
+def notes_on(variants: Mapping[str, Sequence[str]]) -> list[str]:
+    """A line for each note of some variants (name -> its notes), with their names."""
+    lines = []
+    for note in dict.fromkeys(note for of_one in variants.values() for note in of_one):
+        having = [name for name, of_one in variants.items() if note in of_one]
+        lines.append(f"Note on {'all variants' if len(having) == len(variants) else ', '.join(having)}: {note}.")
+    return lines
 
 
 def resolved(table: Sequence[Row]) -> list[str]:

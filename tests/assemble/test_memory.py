@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from barlowctl import memory
+from barlowctl.assemble.first_lines import describe
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.memory import check_step, less_memory, may_be_too_large
 from barlowctl.assemble.model import build_method
-from barlowctl.assemble.plan import check_memory, footprint, plan
+from barlowctl.assemble.plan import check_memory, footprint, plan, rows_of
 from barlowctl.assemble.resolve import resolve
 from barlowctl.errors import UserError
 from barlowctl.model import Footprint
@@ -157,6 +158,29 @@ def test_a_plan_may_be_for_a_larger_machine(monkeypatch: pytest.MonkeyPatch) -> 
     assert planned["memory"]["total"] > GIB // 8
     assert "does not hold the run as it is: a step of 4,096 images" in planned["facts"]["this machine"]
     assert "--set train.micro_batch=" in planned["facts"]["this machine"]
+
+
+def test_a_batch_of_more_images_than_there_are_is_planned_as_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2,048 of 60,000 images in 60,000, in 1,000 and in 400 of 8 ranks: what a step has, and what the plan says."""
+    recipe = recipe_of("data.drop_last=false", "train.batch_size=2048", "train.epochs=3", "data.holdout=0",
+                       "eval.queries=off")  # fmt: skip
+    many, few = (resolve(recipe, torch.device("cpu"), 1, images) for images in (60_000, 1_000))
+    assert (many.batch, rows_of(many), many.images_seen) == (2048, 2048, 180_000)
+    assert (few.batch, rows_of(few), few.images_seen) == (1000, 1000, 3000)
+    assert rows_of(resolve(recipe, torch.device("cpu"), 1, 403, ranks=8)) == 51  # of 50.4 on average
+    method = build_method(recipe)
+    activations = [footprint(resolved, method, "fp32").activations for resolved in (many, few)]
+    assert activations[1] / activations[0] == pytest.approx(1000 / 2048, rel=0.1)
+    assert "batch" not in describe(many, method)
+    lines = describe(few, method)
+    assert "at batch 1000 and" in lines["objective"]
+    assert (
+        lines["batch"]
+        == "a step has all 1,000 images, fewer than train.batch_size, 2,048, which the learning rates are for"
+    )
+    monkeypatch.setattr(memory, "total", lambda: GIB // 8)
+    with pytest.raises(UserError, match="a step of 1,000 images at a time takes"):
+        check_memory(few, method, "fp32")
 
 
 def test_a_plan_says_where_the_estimate_alone_is_more_than_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:

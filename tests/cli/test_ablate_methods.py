@@ -201,6 +201,30 @@ def test_batches_that_the_data_has_not_are_left_out_of_a_budget(study: list[str]
     assert variants(document(capsys)).keys() == {"128", "simsiam.128", "simsiam.256"}
 
 
+def test_a_batch_of_more_images_than_there_are_is_all_of_them(study: list[str], capsys: Captured) -> None:
+    """1,400 images: Figure 2's batches of 2,048 and 4,096 are the same batch at other rates, which the plan says."""
+    whole = ["--set", "data.drop_last=false", "--set", "data.holdout=0"]
+    plan = [*study[:3], *study[5:], "--batch-size", *whole, "--dry-run", "--json"]
+    assert barlowctl(plan) == 0
+    (planned,) = document(capsys)["studies"]
+    assert [note.split(":")[0] for note in planned["notes"]] == ["Note on 2048", "Note on 4096"]
+    says = "a step has all 1,400 images, fewer than train.batch_size, 4,096, which the learning rates are for"
+    assert planned["notes"][-1] == f"Note on 4096: {says}."
+    seconds = {row["name"]: row["seconds"]["train"] for row in planned["variants"]}
+    assert seconds["4096"] < 2 * seconds["512"]  # 1,400 images once, not 4,096
+    assert barlowctl([*plan, "--only", "4096", "--budget", "images=4200"]) == 0
+    assert float(variants(document(capsys))["4096"]["train.epochs"]) == 3.0
+
+
+@pytest.mark.slow
+def test_a_result_says_where_a_batch_was_all_images(study: list[str], capsys: Captured) -> None:
+    sizes = ["--batch-size", "--only", "128,4096", "--set", "data.drop_last=false", "--set", "data.holdout=0"]
+    command = [*study[:3], *study[5:], *sizes]
+    assert barlowctl(command) == 0
+    says = "a step has all 1,400 images, fewer than train.batch_size, 4,096, which the learning rates are for"
+    assert f"Note on 4096: {says}." in " ".join(capsys.readouterr().out.split())
+
+
 def test_names_are_completed() -> None:
     assert completion.methods("barlow-twins,sims") == ["barlow-twins,simsiam"]
     assert completion.methods("swa") == ["swav", "swav-multicrop"]

@@ -211,6 +211,18 @@ def test_a_budget_is_the_same_steps_images_or_cpu_seconds_for_each(base: Recipe)
         limited("images=127")
 
 
+def test_a_budget_of_images_counts_those_that_steps_have() -> None:
+    """1,000 images in batches of 600 are steps of 600 and 400; a batch of 4,096 is all 1,000."""
+    base = load.load("quickstart", ["data.drop_last=false", "data.holdout=0", "eval.queries=off"])
+    sizes = [Variant(str(size), (f"train.batch_size={size}",)) for size in (600, 4096)]
+    study = Study("mine", "Mine", "mine.toml", tuple(sizes), "600")
+    chosen = budget.parse("images=5000")
+    limited = budget.limit(study, base, chosen, lambda recipe: 1000, lambda recipe: 1.0)
+    assert [variant.recipe(base).train.epochs for variant in limited.variants] == [5, 5]
+    with pytest.raises(UserError, match="less than one step of '4096', of 1000 images"):
+        budget.limit(study, base, budget.parse("images=400"), lambda recipe: 1000, lambda recipe: 1.0)
+
+
 def test_a_budget_drops_the_rates_at_the_same_shares() -> None:
     base = load.load("resnet50-supervised")  # at 30, 60, 90 and 100 of 105 epochs
     study = methods.compare(["supervised"], base, Family("resnet50"))
