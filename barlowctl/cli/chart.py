@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from barlowctl.plots import style
 from barlowctl.plots.axis import Axis
 
-MARKS = "ox+*#%&@"
+MARKS = "ox+*#%&@abcdefghijklmnpqrstuvwyz"
+"""Of lines, in their order: of more than these a mark is two lines'."""
 LEAST, MOST = 16, 72
 """Columns of a plot between its axes."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from barlowctl.plots.axis import Axis
-from barlowctl.plots.style import FAINT, GRID, INK, PAPER, SMALL, TEXT, TITLE, Color, number, series_color
+from barlowctl.plots.style import FAINT, GRID, INK, PAPER, SMALL, TEXT, TITLE, Color, number, series_color, series_dash
 from barlowctl.plots.text import drawable, fitted, font
 
 Points = Sequence[tuple[float, float]]
 
 SIZE = (560, 330)
-MARGIN = (64, 34, 16, 40)  # left, top, right, bottom
+MARGIN = (64, 40, 16, 40)  # left, top, right, bottom
 LEGEND_LINE = 26
 SCALE = 2  # drawn larger and reduced: smooth lines
 DOTS = 40
@@ -56,38 +57,41 @@ def spectra(series: Mapping[str, np.ndarray], title: str) -> Image.Image:
 
 
 def panels_image(panels: Sequence[Panel]) -> Image.Image:
-    """The picture; a series keeps its colour in all panels."""
+    """The picture, in one font; a series keeps its colour in all panels."""
     names = list(dict.fromkeys(name for panel in panels for name in panel.series))
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     size = (SIZE[0] * columns, SIZE[1] * rows + LEGEND_LINE * len(names) + 16)
     image = Image.new("RGB", (SCALE * size[0], SCALE * size[1]), PAPER)
     pen = ImageDraw.Draw(image)
-    colors = {name: series_color(index) for index, name in enumerate(names)}
+    texts = [*names, *(text for panel in panels for text in (panel.title, panel.meaning, panel.x_label))]
     for index, panel in enumerate(panels):
-        _panel(pen, (SIZE[0] * (index % columns), SIZE[1] * (index // columns)), panel, colors)
-    letters = font(SCALE * TEXT, names)
+        _panel(pen, (SIZE[0] * (index % columns), SIZE[1] * (index // columns)), panel, names, texts)
+    letters = font(SCALE * TEXT, texts)
     for index, name in enumerate(names):
         y = SIZE[1] * rows + 14 + LEGEND_LINE * index
-        _line(pen, [(MARGIN[0], y + 8), (MARGIN[0] + 34, y + 8)], colors[name], 3)
+        _line(pen, [(MARGIN[0], y + 8), (MARGIN[0] + 34, y + 8)], series_color(index), 3, series_dash(index))
         pen.text((SCALE * (MARGIN[0] + 44), SCALE * (y + 8)), drawable(name, letters), INK, letters, anchor="lm")
-    return image.resize(size, Image.Resampling.LANCZOS)
+    return image.reduce(SCALE)
 
 
-def _panel(pen: ImageDraw.ImageDraw, corner: tuple[int, int], panel: Panel, colors: Mapping[str, Color]) -> None:
+def _panel(
+    pen: ImageDraw.ImageDraw, corner: tuple[int, int], panel: Panel, names: Sequence[str], texts: Sequence[str]
+) -> None:
+    """names: of all series, which have colours in their order. texts: all that the picture says."""
     lines = {name: sound(points, panel) for name, points in panel.series.items()}
     every = [point for points in lines.values() for point in points]
     across = Axis.around([x for x, _ in every], logarithmic=panel.log_x, rounded=False)
     up = Axis.around([y for _, y in every], logarithmic=panel.log_y)
     left, top = corner[0] + MARGIN[0], corner[1] + MARGIN[1]
     width, height = SIZE[0] - MARGIN[0] - MARGIN[2], SIZE[1] - MARGIN[1] - MARGIN[3]
-    small = font(SCALE * SMALL, [panel.meaning])
+    small, large = font(SCALE * SMALL, texts), font(SCALE * TITLE, texts)
 
     def to_pixels(x: float, y: float) -> tuple[float, float]:
         return left + width * across.share(x), top + height * (1 - up.share(y))
 
-    pen.text((SCALE * left, SCALE * (corner[1] + (0 if panel.meaning else 10))), panel.title, INK, font(SCALE * TITLE))
-    pen.text((SCALE * left, SCALE * (corner[1] + 17)), fitted(panel.meaning, small, SCALE * width), FAINT, small)
+    pen.text((SCALE * left, SCALE * (corner[1] + (4 if panel.meaning else 14))), panel.title, INK, large)
+    pen.text((SCALE * left, SCALE * (corner[1] + 22)), fitted(panel.meaning, small, SCALE * width), FAINT, small)
     for tick in up.ticks:
         y = to_pixels(across.low, tick)[1]
         _line(pen, [(left, y), (left + width, y)], GRID, 1)
@@ -98,9 +102,11 @@ def _panel(pen: ImageDraw.ImageDraw, corner: tuple[int, int], panel: Panel, colo
     for index, (name, points) in enumerate(lines.items()):
         pixels = [to_pixels(*point) for point in points]
         hidden = len(lines) - 1 - index  # lines that may lie on this one, which shows behind them
-        _line(pen, pixels, colors[name], 2 + min(hidden, 3))
+        at = names.index(name)
+        _line(pen, pixels, series_color(at), 2 + min(hidden, 3), series_dash(at))
         for x, y in pixels if len(pixels) < DOTS else ():
-            pen.ellipse([SCALE * (x - 2.5), SCALE * (y - 2.5), SCALE * (x + 2.5), SCALE * (y + 2.5)], colors[name])
+            box = [SCALE * (x - 2.5), SCALE * (y - 2.5), SCALE * (x + 2.5), SCALE * (y + 2.5)]
+            pen.ellipse(box, series_color(at))
     _line(pen, [(left, top + height), (left + width, top + height)], FAINT, 1)
     pen.text((SCALE * (left + width), SCALE * (top + height + 22)), panel.x_label, FAINT, small, anchor="ra")
 
@@ -110,6 +116,27 @@ def sound(points: Points, panel: Panel) -> list[tuple[float, float]]:
     return [(x, y) for x, y in points if math.isfinite(y) and (y > 0 or not panel.log_y) and (x > 0 or not panel.log_x)]
 
 
-def _line(pen: ImageDraw.ImageDraw, points: Points, color: Color, width: int) -> None:
-    if len(points) > 1:
-        pen.line([(SCALE * x, SCALE * y) for x, y in points], color, SCALE * width, joint="curve")
+def _line(pen: ImageDraw.ImageDraw, points: Points, color: Color, width: int, dashes: Sequence[int] = ()) -> None:
+    for stroke in broken(points, dashes):
+        if len(stroke) > 1:
+            pen.line([(SCALE * x, SCALE * y) for x, y in stroke], color, SCALE * width, joint="curve")
+
+
+def broken(points: Points, dashes: Sequence[int]) -> list[list[tuple[float, float]]]:
+    """The strokes of a line, each a line of its own. dashes: lengths of strokes and gaps in turn; none: one stroke."""
+    if not dashes or len(points) < 2:
+        return [list(points)]
+    strokes, number, left = [[points[0]]], 0, float(dashes[0])
+    for (x, y), (end_x, end_y) in itertools.pairwise(points):
+        while (distance := math.hypot(end_x - x, end_y - y)) > left:
+            x, y = x + (end_x - x) * left / distance, y + (end_y - y) * left / distance
+            if number % 2 == 0:
+                strokes[-1].append((x, y))
+            else:
+                strokes.append([(x, y)])
+            number += 1
+            left = float(dashes[number % len(dashes)])
+        left -= distance
+        if number % 2 == 0:
+            strokes[-1].append((end_x, end_y))
+    return strokes

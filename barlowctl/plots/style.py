@@ -15,11 +15,18 @@ Color = tuple[int, int, int]
 BLUE, VERMILION, GREEN = (0, 114, 178), (213, 94, 0), (0, 158, 115)
 PURPLE, ORANGE, SKY, BLACK = (204, 121, 167), (230, 159, 0), (86, 180, 233), (0, 0, 0)
 SERIES: tuple[Color, ...] = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-"""Of lines, in their order; an eighth line has the first one's colour again."""
+"""Of lines, in their order; an eighth line has the first one's colour again, and is dashed."""
+DASHES: tuple[tuple[int, ...], ...] = ((), (7, 3), (2, 2), (8, 3, 2, 3))
+"""Of lines that have one colour, in their order: lengths of strokes and gaps in turn, in pixels; none: unbroken."""
 
 PAPER, CARD, INK, FAINT, GRID = (255, 255, 255), (246, 246, 248), (35, 35, 38), (110, 110, 118), (222, 222, 227)
 """What is drawn on, the ground of a chart on a page, text, text beside it, lines of the grid."""
 UNLABELLED = (138, 138, 138)
+CLASSES: tuple[Color, ...] = (
+    (63, 144, 218), (255, 169, 14), (189, 31, 1), (131, 45, 182), (169, 107, 89),
+    (231, 99, 0), (185, 172, 112), (146, 218, 221), (113, 117, 129), (148, 164, 162),
+)  # fmt: skip
+"""Of up to ten classes, far apart in any colour vision: Petroff, arXiv 2107.02270; his two greys last."""
 _ON_DARK = {"paper": (20, 20, 22), "card": (30, 30, 34), "ink": (236, 236, 240), "faint": (154, 154, 164),
             "line": (54, 54, 60)}  # fmt: skip
 _LIGHTER = 0.4  # of the way to white, for lines on a dark page
@@ -37,15 +44,23 @@ def series_color(number: int) -> Color:
     return SERIES[number % len(SERIES)]
 
 
+def series_dash(number: int) -> tuple[int, ...]:
+    """How the line of that number is broken (`DASHES`): it and its colour are no other line's of the first 28."""
+    return DASHES[number // len(SERIES) % len(DASHES)]
+
+
 def class_color(label: int, count: int) -> Color:
     """A colour of its own for each of `count` classes; grey for -1, unlabelled.
 
-    Those of lines except black, which a dark page does not show; around the colour circle where these are too few.
+    Those of lines except black, which a dark page does not show; where these are too few, `CLASSES`; of more than ten,
+    around the colour circle, where not everybody tells neighbours apart.
     """
     if label < 0:
         return UNLABELLED
     if count < len(SERIES):
         return series_color(label)
+    if count <= len(CLASSES):
+        return CLASSES[label]
     step = (label * 0.61803398875) % 1.0 if count > 12 else label / count
     lightness = (0.42, 0.55, 0.34)[label % 3]
     red, green, blue = colorsys.hls_to_rgb(step, lightness, 0.75)
@@ -70,7 +85,7 @@ def number(value: float) -> str:
 
 
 def css() -> str:
-    """CSS of a page: variables of its colours, light and dark, and classes `c0`, `c1`, ... of lines."""
+    """CSS of a page: its colours, light and dark, and for lines the classes `c0`, ... and `d1`, ... (dashes)."""
     light = {"paper": PAPER, "card": CARD, "ink": INK, "faint": FAINT, "line": GRID}
     dark = dict(_ON_DARK)
     for index, color in enumerate(SERIES):
@@ -83,7 +98,9 @@ def css() -> str:
     ]
     for name in (f"c{index}" for index in range(len(SERIES))):
         rules.append(f"path.{name} {{ stroke: var(--{name}); }}")
-        rules.append(f"circle.{name}, i.{name} {{ fill: var(--{name}); background: var(--{name}); }}")
+        rules.append(f"circle.{name} {{ fill: var(--{name}); }}")
+    for index, lengths in enumerate(DASHES):
+        rules += [f"path.d{index} {{ stroke-dasharray: {' '.join(map(str, lengths))}; }}"] if lengths else []
     return "\n".join(rules)
 
 
@@ -110,6 +127,8 @@ def matplotlib_settings() -> dict[str, Any]:
         "ytick.color": ink,
         "legend.fontsize": 9,
         "legend.frameon": False,
+        "legend.handlelength": 3.0,
+        "lines.scale_dashes": False,  # a thick line's gaps would be longer than a legend
         "svg.hashsalt": "barlowctl",
         "svg.fonttype": "path",
         "pdf.fonttype": 42,  # TrueType: journals refuse matplotlib's default, Type 3

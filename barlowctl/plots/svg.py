@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from barlowctl.plots.axis import Axis
-from barlowctl.plots.style import SERIES, number
+from barlowctl.plots.style import DASHES, SERIES, number
 
 WIDTH, HEIGHT = 420, 236
 LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 30
@@ -18,7 +18,7 @@ MOST_POINTS = 400
 
 @dataclass(frozen=True)
 class Line:
-    """A named line. `number`: gives its colour (`style.css`)."""
+    """A named line. `number`: gives its colour and its dashes (`style.css`)."""
 
     name: str
     x: Sequence[float]
@@ -61,8 +61,9 @@ def line_chart(lines: Sequence[Line], *, x_label: str, log: bool | None = False,
     for line, points in drawn_lines:
         pixels = [to_pixels(x, y) for x, y in points]
         css = f"c{line.number % len(SERIES)}"
+        stroke = line_classes(line.number)
         path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in pixels)
-        parts.append(f'<path class="line {css}" d="{path}"/>')
+        parts.append(f'<path class="line {stroke}" d="{path}"/>')
         for (x, y), (at, value) in zip(pixels, points, strict=True):
             text = html.escape(f"{line.name}: {number(value)} at {x_label} {number(at)}")
             kind = css + (" alone" if len(points) == 1 else "")
@@ -70,6 +71,17 @@ def line_chart(lines: Sequence[Line], *, x_label: str, log: bool | None = False,
             parts.append(f"{dot}<title>{text}</title></circle>")
     parts.append("</svg>")
     return "".join(parts)
+
+
+def line_classes(number: int) -> str:
+    """CSS classes of a line, by its number from 0."""
+    dashes = number // len(SERIES) % len(DASHES)
+    return f"c{number % len(SERIES)}" + (f" d{dashes}" if dashes else "")
+
+
+def sample(number: int) -> str:
+    """A short piece of a line, for a legend."""
+    return f'<svg class="key" viewBox="0 0 30 8"><path class="line {line_classes(number)}" d="M0 4H30"/></svg>'
 
 
 def _points(line: Line, log: bool, log_x: bool) -> list[tuple[float, float]]:

@@ -52,11 +52,13 @@ def panels_figure(panels: Sequence[Panel]) -> Figure:
         for number, (name, points) in enumerate(lines.items()):
             width = 1.4 + min(len(lines) - 1 - number, 3)  # what another line lies on shows behind it
             color = style.hexadecimal(style.series_color(names.index(name)))
+            dashes = style.series_dash(names.index(name))
             marker = "o" if len(points) < DOTS else None
             (line,) = axes.plot(
                 [x for x, _ in points],
                 [y for _, y in points],
                 color=color,
+                linestyle=(0, dashes) if dashes else "-",
                 marker=marker,
                 markersize=3,
                 linewidth=width,

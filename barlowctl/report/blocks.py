@@ -23,23 +23,21 @@ def figure(heading: str, caption: str, content: str, *, wide: bool = False) -> s
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A table's element; a missing value is a dash, columns without names have no header.
 
-    Numbers stand to the right, and so does the name of a column that has numbers alone. Words are whole, but a line may
-    end within one of more than `LONG` characters.
+    A column that has numbers alone stands to the right, with its name. Words are whole; a line may end within a word
+    of more than `LONG` characters.
     """
-    lines = [[_text(value) for value in row] for row in rows]
-    numbers = [
-        [isinstance(value, int | float) or bool(NUMBER.fullmatch(_text(value))) for value in row] for row in rows
-    ]
-    body = []
-    for texts, are_numbers in zip(lines, numbers, strict=True):
-        cells = (_cell("td", text, of_number) for text, of_number in zip(texts, are_numbers, strict=True))
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    head = ""
-    if any(columns):
-        for at, column in enumerate(columns):
-            values = [row[at] for row, missing in zip(numbers, rows, strict=True) if missing[at] is not None]
-            head += _cell("th", column, bool(values) and all(values))
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    numeric = [all(value is None or _is_number(value) for value in column) for column in zip(*rows, strict=True)]
+    numeric = numeric or [False] * len(columns)
+    head = "".join(_cell("th", *cell) for cell in zip(columns, numeric, strict=True)) if any(columns) else ""
+    body = ""
+    for row in rows:
+        cells = (_cell("td", _text(value), number) for value, number in zip(row, numeric, strict=True))
+        body += f"<tr>{''.join(cells)}</tr>"
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) or NUMBER.fullmatch(str(value)) is not None
 
 
 def _text(value: object) -> str:

@@ -15,8 +15,8 @@ from PIL import Image
 from barlowctl.amounts import of_labels
 from barlowctl.eval import svm
 from barlowctl.eval.published import DETECTION, LINEAR, SEMI, TRANSFER, Table
-from barlowctl.plots.style import SERIES, css
-from barlowctl.plots.svg import Line, line_chart
+from barlowctl.plots.style import css
+from barlowctl.plots.svg import Line, line_chart, sample
 from barlowctl.quantities import LOSS, QUANTITIES, loss_meaning, meanings_of
 from barlowctl.report.blocks import figure, table
 
@@ -120,9 +120,7 @@ def page(
 
 
 def _legend(runs: Sequence[RunPage]) -> str:
-    items = (
-        f'<li><i class="c{index % len(SERIES)}"></i>{html.escape(run.name)}</li>' for index, run in enumerate(runs)
-    )
+    items = (f"<li>{sample(index)}{html.escape(run.name)}</li>" for index, run in enumerate(runs))
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 

@@ -27,7 +27,7 @@ from barlowctl.report.page import Picture, RunPage, _curves, page
         ("1.0.2", "1.0.2", False),
         ("resnet26", "resnet26", False),
         ("<b>", "&lt;b&gt;", False),
-        (None, "–", False),
+        (None, "–", True),
     ],
 )
 def test_numbers_stand_right_and_text_left(value: object, text: str, number: bool) -> None:
