@@ -12,8 +12,9 @@ from barlowctl import shell
 from barlowctl.caches import cache_home
 from barlowctl.data import holding_out, sources
 from barlowctl.data.names import packed_as
+from barlowctl.data.sources import benchmark_layouts
 from barlowctl.data.tree.splits import choices
-from barlowctl.datasets import DOWNLOADABLE, TO_BE_PACKED
+from barlowctl.datasets import DATASETS, DOWNLOADABLE, TO_BE_PACKED
 from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.files import written_as_path
 
@@ -248,14 +249,21 @@ def to_be_packed(name: str, split: str | None = None) -> str:
 
 def _without_split(path: Path, split: str, there: list[str], message: str) -> UserError:
     """A folder lacks a split; of labelled training images alone, some of each class can be held out."""
-    held_out, pack = split in _SAME_SPLIT and there == ["train"], []
-    if held_out:
-        pack = holding_out.of_source(path, data_home())
-    made = "a folder with train/ and val/ folders, a table beside the images with a column 'split', or a test split "
+    if (task := benchmark_layouts.task_of(path)) is None:
+        held_out, pack = split in _SAME_SPLIT and there == ["train"], []
+        if held_out:
+            pack = holding_out.of_source(path, data_home())
+        made = (
+            "a folder with train/ and val/ folders, a table beside the images with a column 'split', or a test split "
+        )
+        return UserError(
+            message,
+            allowed=f"{made}made by data pack --hold-out" if held_out else None,
+            next="\n".join([*pack, choices(there), f"name images with a {split} split with --data"]),
+        )
     return UserError(
-        message,
-        allowed=f"{made}made by data pack --hold-out" if held_out else None,
-        next="\n".join([*pack, choices(there), f"name images with a {split} split with --data"]),
+        f"{message}; it is in the layout of {DATASETS[task].title}, which `barlowctl transfer` reads",
+        next=shell.line("barlowctl", "transfer", "--task", task, "--data", path),
     )
 
 

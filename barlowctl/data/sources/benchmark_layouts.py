@@ -66,6 +66,11 @@ def refuse_others(task: str, path: Path) -> None:
         )
 
 
+def task_of(path: Path) -> str | None:
+    """The task of `transfer` that reads a folder as its benchmark was published; None: it is in no such layout."""
+    return next((task for task in _LAYOUTS if _is(task, path)), None)
+
+
 def _is(task: str, path: Path) -> bool:
     return any(chain.from_iterable(path.glob(marker) for marker in _LAYOUTS[task].markers))
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from barlowctl import shell
 from barlowctl.data.images import formats
+from barlowctl.data.labels import imagenet_devkit
 from barlowctl.data.labels.label_table import FilesOnDisk, column_of, find_label_table, labels_in
-from barlowctl.data.labels.numbering import among, are_numbers
+from barlowctl.data.labels.numbering import Labels, among, are_numbers
 from barlowctl.data.labels.side_labels import read_side_labels
 from barlowctl.data.names import packed_as, written
 from barlowctl.data.sources.class_depth import note_depth
@@ -99,7 +101,7 @@ class ImageFolder(Source):
         return sorted(names, key=lambda name: name.split(os.sep))
 
     def _take_labels_beside(self, top: Path) -> None:
-        """Labels in files beside the images (`side_labels`), else in a table (`label_table`)."""
+        """Labels in files beside the images (`side_labels`), else in one that lists them."""
         names = [name for name, _ in self._files]
         folders = sorted({os.path.dirname(name) for name in names})
         beside = (os.path.join(folder, file) for folder in folders for file in sorted(os.listdir(self.path / folder)))
@@ -107,12 +109,7 @@ class ImageFolder(Source):
         ending, count = labels.files
         self.scan_report.take_back(f".{ending} files", count)
         if not labels.class_names:
-            table = find_label_table(top, self.path, names, self.split, self.scan_report, FilesOnDisk())
-            if table is not None:
-                self._table = table.file
-                rows, labels = labels_in(table, self.split, self.scan_report)
-                self._files, self.by_table = [self._files[row] for row in rows], bool(table.splits)
-                self.splits = self.splits or {name for name in table.splits if name}
+            labels = self._labels_listed(top, names) or labels
         if labels.class_names and not are_numbers(labels.class_names):
             labels = among(labels, self._classes_of_training(top), str(self.path))
         for note in labels.notes:
@@ -121,6 +118,23 @@ class ImageFolder(Source):
             return
         self.class_names = labels.class_names
         self._files = [(name, int(number)) for (name, _), number in zip(self._files, labels.numbers, strict=True)]
+
+    def _labels_listed(self, top: Path, names: list[str]) -> Labels | None:
+        """Labels that are listed in files of their own: in ImageNet's devkit, else in a table (`label_table`)."""
+        devkit = imagenet_devkit.labels_of(names, [*_up_to(self.path, top), top.parent])
+        if devkit is not None and devkit.class_names:
+            for kind, skipped in list(self.scan_report.skipped.items()):
+                for file in [name for name in skipped.examples if os.path.basename(name) in imagenet_devkit.FILES]:
+                    self.scan_report.take_back(kind, 1, file)
+            return devkit
+        table = find_label_table(top, self.path, names, self.split, self.scan_report, FilesOnDisk())
+        if table is None:
+            return devkit
+        self._table = table.file
+        rows, labels = labels_in(table, self.split, self.scan_report)
+        self._files, self.by_table = [self._files[row] for row in rows], bool(table.splits)
+        self.splits = self.splits or {name for name in table.splits if name}
+        return labels
 
     def _classes_of_training(self, top: Path) -> list[str] | None:
         """The classes of the training split of the folder that was given, where this is another split."""
@@ -152,6 +166,11 @@ class ImageFolder(Source):
 
     def file(self, index: int) -> Path:
         return self.path / self._files[index][0]
+
+
+def _up_to(path: Path, top: Path) -> list[Path]:
+    """A folder and those above it, up to the one that was given."""
+    return [path, *itertools.takewhile(lambda above: above != top.parent, path.parents)] if path != top else [path]
 
 
 SAVED = ("state.json", "dataset_dict.json")

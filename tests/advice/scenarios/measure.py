@@ -226,6 +226,7 @@ SCENARIOS = {
     "no labels": Scenario([*PROBE, "--data", "no classes"], without_labels),
     "same images": Scenario([*PROBE, "--data", "the same"], the_same),
     "no test images of classes": Scenario([*PROBE, "--data", "./my images/train"]),
+    "a benchmark as images": Scenario([*PROBE, "--data", "VOCdevkit"], voc07_of_few),
     "no test images": Scenario([*PROBE, "--data", "./one folder"]),
     "no such protocol value": Scenario(
         [*PROBE, "--set", "lr_heads=3"], then="changes a protocol that is not asked for"

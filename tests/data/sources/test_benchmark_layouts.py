@@ -8,7 +8,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from barlowctl.data import home
 from barlowctl.data.sources.benchmark_layouts import refuse_others
 from barlowctl.errors import UserError
 
@@ -43,6 +45,18 @@ def test_a_layout_is_that_of_its_task(tmp_path: Path, task: str) -> None:
         with pytest.raises(UserError, match=f"which the task {other} does not read") as caught:
             refuse_others(other, folder)
         assert caught.value.next == f"--task {task}"
+
+
+@pytest.mark.parametrize("task", FILES)
+def test_its_images_have_no_test_split_and_lead_to_the_task(tmp_path: Path, task: str) -> None:
+    """A share of its training images, held out, would be another measurement than the benchmark."""
+    folder = made(tmp_path / "set", FILES[task])
+    Image.new("RGB", (8, 8)).save(folder / "1.jpg")
+    with pytest.raises(
+        UserError, match=r"no test split; it is in the layout of .*, which `barlowctl transfer`"
+    ) as caught:
+        home.resolve(folder, "test")
+    assert caught.value.next == f"barlowctl transfer --task {task} --data {folder}"
 
 
 def test_two_tasks_read_the_same_devkit(tmp_path: Path) -> None:
