@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def _one_label(
     emit: Callable[[str], Sink],
     on_unreadable: OnMeasuring,
 ) -> dict[str, Any]:
-    labelled = open_task(subject, task, data)
+    labelled = open_task(subject, task, data, on_unreadable)
     settings = {"name": protocol, "seeds": tasks.seeds, "set": list(tasks.overrides)}
     identity = identify(subject, labelled.fingerprints, settings).as_dict()
     file, _ = result_file(folder, f"transfer-{task}", identity)
@@ -129,6 +130,7 @@ def _one_label(
     probe_tasks = Tasks(
         knn=fast,
         linear=fast,
+        lidar=task == "folder",  # one's own images; of a benchmark it is no number of the paper's, and minutes
         trained=() if fast else (trained,),
         seeds=tasks.seeds,
         overrides=tasks.overrides,
@@ -161,8 +163,13 @@ def _one_label(
     }
 
 
-def open_task(subject: Subject, task: str, data: str | None) -> Labelled:
-    """The labelled splits of a task with one label per image."""
+def open_task(subject: Subject, task: str, data: str | None, on_unreadable: OnMeasuring = "raise") -> Labelled:
+    """The labelled splits of a task with one label per image.
+
+    Raises:
+        UserError: not its layout, images that are missing where they are not to be left out, or lists of a benchmark
+            that have changed places.
+    """
     choices = choices_of(subject.preprocessing)
     match task:
         case "places205":
@@ -175,9 +182,13 @@ def open_task(subject: Subject, task: str, data: str | None) -> Labelled:
             return open_labelled(subject.measured_on(data), choices)
     path = _place(task, data)
     train_files, test_files = (read(path, split) for split in ("train", "val"))
+    order = benchmarks.check_order(DATASETS[task], train_files, test_files)
+    if on_unreadable == "raise":
+        benchmarks.check_present(train_files, test_files)
     train, test = pictures_of(choices, train_files), pictures_of(choices, test_files, lambda: train_files)
     _share_class_names(train, test)
-    return check_labelled(train, test)
+    labelled = check_labelled(train, test)
+    return replace(labelled, notes=(*labelled.notes, order)) if order else labelled
 
 
 def _share_class_names(train: Pictures, test: Pictures) -> None:

@@ -64,6 +64,8 @@ def measure_voc07(
         UserError: not VOC2007's layout, a class with too few images, or no scikit-learn.
     """
     sources = [benchmarks.open_voc07(path, split) for split in SPLITS]
+    if on_unreadable == "raise":
+        benchmarks.check_present(*sources)
     targets = [source.targets.astype(np.int64) for source in sources]
     _check_classes(targets, options.low_shot)
     svm.require_library()

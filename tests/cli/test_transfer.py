@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,8 +17,9 @@ from PIL import Image
 
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.cli.app import run as barlowctl
+from barlowctl.data.sources import benchmarks
 from barlowctl.data.sources.benchmarks import open_inat18, open_places205, open_voc07
-from barlowctl.datasets import VOC07
+from barlowctl.datasets import PLACES205, VOC07
 from barlowctl.eval import svm
 from barlowctl.measure import transfer
 from barlowctl.measure.transfer import open_task
@@ -116,6 +119,79 @@ def test_places205_by_the_papers_protocol(recipe: Path, places: Path, capsys: Ca
     )
     assert result["data"]["train"]["images"] == 24
     assert json.loads(Path(result["file"]).read_text())["value"] == result["value"]
+
+
+def test_images_that_are_missing_are_named_before_the_first_is_read(
+    recipe: Path, places: Path, inat: Path, voc: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that are neither first, last nor in the middle: they came up hours later."""
+    monkeypatch.setattr(benchmarks.ListedFiles, "__getitem__", None)
+    for task, root, splits in (
+        ("places205", places, [open_places205(places, split) for split in ("train", "val")]),
+        ("inat18", inat, [open_inat18(inat, split) for split in ("train", "val")]),
+        ("voc07", voc, [open_voc07(voc, split) for split in ("trainval", "test")]),
+    ):
+        for split in splits:
+            split.file(1).unlink()
+        names = "; ".join(f"{split.split}: {split.describe(1)[0]}" for split in splits)
+        assert barlowctl(["transfer", "test_resnet", "--task", task, "--data", str(root), *SMALL]) == 2
+        error = capsys.readouterr().err
+        count = sum(map(len, splits))
+        assert (
+            f": 2 of the {count} images that the annotations of {splits[0].kind} list are not there ({names})" in error
+        )
+        assert f" --task {task} --data {root}" in error
+        assert error.rstrip().endswith("--on-unreadable skip")
+
+
+def test_images_that_are_missing_can_be_left_out(recipe: Path, places: Path, capsys: Captured) -> None:
+    source = open_places205(places, "val")
+    source.file(1).unlink()
+    flags = ["--task", "places205", "--data", str(places), "--protocol", "fast", "--on-unreadable", "skip"]
+    result = measured(flags, capsys)
+    assert [problem["name"] for problem in result["unreadable"]] == [source.describe(1)[0]]
+
+
+def test_each_folder_is_listed_once_for_what_is_missing(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, listed, list_folder = open_places205(places, "train"), [], os.listdir
+
+    def note(folder: Any) -> list[str]:
+        listed.append(str(folder))
+        return list_folder(folder)
+
+    monkeypatch.setattr(os, "listdir", note)
+    assert source.missing() == []
+    assert sorted(listed) == sorted({str(source.file(row).parent) for row in range(len(source))})
+
+
+def test_lists_that_have_changed_places_are_refused(
+    recipe: Path, places: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = places / "trainvalsplit_places205"
+    (lists / "train_places205.csv").rename(lists / "other")
+    (lists / "val_places205.csv").rename(lists / "train_places205.csv")
+    (lists / "other").rename(lists / "val_places205.csv")
+    result = measured(["--task", "places205", "--data", str(places), "--protocol", "fast"], capsys)
+    assert (
+        "the list of train images (9) is shorter than that of val images (24): have the lists changed places?"
+        in (result["notes"])
+    )
+    published = replace(PLACES205, images={"train": 24, "val": 9})
+    monkeypatch.setitem(transfer.DATASETS, "places205", published)
+    assert barlowctl(["transfer", "test_resnet", "--task", "places205", "--data", str(places), *SMALL]) == 2
+    assert (
+        "the list of train images has 9, which are those of val, and that of val images 24" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("protocol", ["fast", "paper"])
+def test_lidar_of_a_run_is_not_measured_unasked(
+    recipe: Path, trained: Path, places: Path, capsys: Captured, protocol: str
+) -> None:
+    flags = ["--task", "places205", "--data", str(places), "--protocol", protocol]
+    result = measured([*flags, *(["--set", "epochs=1"] if protocol == "paper" else [])], capsys, str(trained))
+    assert not {"lidar", "feature_lidar"} & set(result["measured"])
+    assert result["value"] >= 0
 
 
 @pytest.mark.parametrize(("values", "pixel"), [((250, 250, 250, 0), 0), (500, 128)])

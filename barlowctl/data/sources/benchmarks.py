@@ -6,16 +6,19 @@ Each is a `Source` that reads image files where they lie; labels come from the b
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from barlowctl.amounts import counted
 from barlowctl.data.sources.picture import Picture, Source
 from barlowctl.data.tree.regular import read_regular
-from barlowctl.datasets import INAT18, PLACES205, VOC07
+from barlowctl.datasets import INAT18, PLACES205, VOC07, Dataset
 from barlowctl.errors import UserError
+from barlowctl.waits import Wait
 
 _PLACES_IMAGES = ("data/vision/torralba/deeplearning/images256", "images256", ".")
 _PLACES_LISTS = (
@@ -60,6 +63,62 @@ class ListedFiles(Source):
 
     def file(self, index: int) -> Path:
         return self.path / self._files[index]
+
+    def missing(self) -> list[str]:
+        """Names of files that are listed and not there, in order. Each folder is listed once; no file is looked at."""
+        names_in: dict[str, set[str]] = {}
+        absent = []
+        for file in self._files:
+            folder, _, name = file.rpartition("/")
+            if folder not in names_in:
+                place = self.path / folder
+                names_in[folder] = set(os.listdir(place)) if place.is_dir() else set()
+            if name not in names_in[folder]:
+                absent.append(file)
+        return absent
+
+
+def check_present(*splits: ListedFiles) -> None:
+    """Refuse a benchmark of which images are missing, before the first is read: the measurement takes hours.
+
+    Raises:
+        UserError: some are; the message counts and names them.
+    """
+    with Wait(f"looking for {counted(sum(map(len, splits)), 'image')} ..."):
+        absent = {source.split: source.missing() for source in splits}
+    count = sum(map(len, absent.values()))
+    if count:
+        named = [
+            f"{split}: {', '.join(names[:3])}{', ...' if names[3:] else ''}" for split, names in absent.items() if names
+        ]
+        raise UserError(
+            f"{splits[0].path}: {count:,} of the {sum(map(len, splits)):,} images that the annotations of "
+            f"{splits[0].kind} list {'is' if count == 1 else 'are'} not there ({'; '.join(named)})",
+            allowed="all of them; --on-unreadable skip leaves out what cannot be read, and names it",
+            next="--on-unreadable skip",
+        )
+
+
+def check_order(dataset: Dataset, training: ListedFiles, test: ListedFiles) -> str | None:
+    """That the lists of a benchmark's splits may have changed places, in words; None: the training list is longer.
+
+    Raises:
+        UserError: each has as many images as the other one as published.
+    """
+    published = list(dataset.images.values())
+    if [len(test), len(training)] == published != [len(training), len(test)]:
+        raise UserError(
+            f"{training.path}: the list of {training.split} images has {len(training):,}, which are those of "
+            f"{test.split}, and that of {test.split} images {len(test):,}: the lists have changed places",
+            allowed=f"{published[0]:,} images to train and {published[1]:,} to test on",
+            next="download it again from its authors",
+        )
+    if len(training) < len(test):
+        return (
+            f"the list of {training.split} images ({len(training):,}) is shorter than that of {test.split} images "
+            f"({len(test):,}): have the lists changed places?"
+        )
+    return None
 
 
 class Voc(ListedFiles):

@@ -164,6 +164,14 @@ def voc07_of_few(patch: Patch) -> None:
             (lists / f"{label}_{split}.txt").write_text("".join(lines))
 
 
+def voc07_without_an_image(patch: Patch) -> None:
+    """Its lists have one more than there is."""
+    voc07_of_few(patch)
+    for file in Path("VOCdevkit/VOC2007/ImageSets/Main").glob("*_trainval.txt"):
+        with file.open("a") as listed:
+            listed.write(f"999999 {1 if file.name.startswith('cat_') else -1:2d}\n")
+
+
 def inat18_of_few(patch: Patch) -> None:
     """iNaturalist 2018 with four pictures of two classes to train on and as many to test on."""
     images = Path("inat/train_val2018")
@@ -286,6 +294,9 @@ SCENARIOS = {
     "folder of another benchmark": Scenario(
         ["transfer", "runs/done", "--data", "inat", "--set", "epochs=1", "--protocol", "paper", "--threads", "1"],
         inat18_of_few,
+    ),
+    "benchmark without an image": Scenario(
+        ["transfer", "runs/done", "--task", "voc07", "--data", "VOCdevkit", "--cost", "1"], voc07_without_an_image
     ),
     "benchmark not there": Scenario(["transfer", "runs/done", "--task", "voc07"], then="VOCtrainval"),
     "no JPEG of two channels": Scenario(["bench", "step", *TWO_CHANNELS, "--loading"], slow=True),
