@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from barlowctl import launcher, starting, waits
+from barlowctl.cli.bars import bar_columns
 from barlowctl.cli.column_widths import ROOM, column_widths, listed_table, longest_word
 from barlowctl.cli.folding import for_stream
 from barlowctl.errors import Aborted, RunStopped, UserError
@@ -74,8 +75,8 @@ class Console:
 
     @property
     def live(self) -> bool:
-        """Whether a moving display can be shown."""
-        return self._terminal and not self.quiet
+        """Whether a moving display can be shown: not on a terminal without a cursor (TERM=dumb), which gets lines."""
+        return self._terminal and not self.quiet and not self.rich.is_dumb_terminal
 
     def say(self, text: str, *, style: str | None = None, result: bool = False, whole: bool = False) -> None:
         """A line for people; `whole`: to be copied. Silent with --quiet, except where it belongs to the result."""
@@ -177,15 +178,9 @@ class Console:
             self.say(description)
             yield _NoProgress()
             return
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
+        columns = bar_columns("{task.description}")
         with RichProgress(*columns, console=self.rich, transient=True) as bars:
             yield _RichProgress(bars, bars.add_task(self.plain(description), total=total))
 

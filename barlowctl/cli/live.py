@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from barlowctl import shell
 from barlowctl.amounts import rate
+from barlowctl.cli.bars import bar_columns
 from barlowctl.cli.console import Console, say_aside
 from barlowctl.cli.streams import forget
 from barlowctl.quantities import QUANTITIES
@@ -206,14 +207,9 @@ class _Live:
 
     def __enter__(self) -> _Live:
         from rich.live import Live
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress
 
-        self.bars: Progress = Progress(
-            TextColumn("{task.description:<6}", markup=False),
-            BarColumn(40),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
+        self.bars: Progress = Progress(*bar_columns("{task.description:<6}"))
         self.live = Live(console=self.console.rich, refresh_per_second=4, get_renderable=self._draw, transient=False)
         self.live.__enter__()
         return self

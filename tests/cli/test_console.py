@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import pytest
 from barlowctl import shell, waits
 from barlowctl.cli import app
 from barlowctl.cli.console import Console, show_error, showable
+from barlowctl.cli.live import show
 from barlowctl.errors import UserError
 from barlowctl.recipe import catalog
+from barlowctl.train.events import EpochDone, RunStarted, StepDone
 
 LONG = "x" * 30 + " " + "y" * 70 + " z"
 
@@ -252,6 +255,31 @@ def test_a_cell_of_a_notebook_gets_lines_and_no_question(
             bar.advance()
     assert ("\x1b[2K" in terminal.text) == live
     assert "packing" in terminal.text
+
+
+def test_a_terminal_without_a_cursor_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich draws no bar there before the end: hours of training said nothing."""
+    terminal = _terminal(monkeypatch)
+    monkeypatch.setenv("TERM", "dumb")
+    with show(Console()) as display:
+        display(RunStarted(Path("run"), {"recipe": "r"}, 2, 10, 20, 0, ()))
+        display(StepDone(10, 0, {"loss": 3.0}))
+        display(EpochDone(10, 0, {"loss": 2.0}))
+        assert "loss 2" in terminal.text
+    with Console().progress("packing", 3):
+        assert terminal.text.endswith("packing\n")
+    assert "\x1b" not in terminal.text
+
+
+def test_the_rest_of_a_bar_is_grey_and_its_time_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich's own is almost black, which on a light ground looks as what is done."""
+    terminal = _terminal(monkeypatch)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with Console().progress("packing", 4) as bar:
+        bar.advance(2)
+    assert re.search(r"\x1b\[90m━+", terminal.text)
+    assert re.search(r"2/4 +\S+ left", re.sub(r"\x1b\[[0-9;]*m", "", terminal.text))
 
 
 def test_a_log_in_colour_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
