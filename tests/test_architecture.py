@@ -51,8 +51,8 @@ MAY_IMPORT = {
         "recipe", "report", "runs", "train",
     },
     "assemble": DATA | {
-        "compiled_code", "data.tree", "detect", "distributed", "eval", "exports", "generators", "launchers", "methods",
-        "model", "plots", "recipe", "runs", "threads", "train",
+        "compiled_code", "data.tree", "detect", "distributed", "eval", "exports", "generators", "kernels", "launchers",
+        "methods", "model", "plots", "recipe", "runs", "threads", "train",
     },
     "train": {"distributed", "kernel_cache", "kernels", "methods", "runs"},
     "methods": {"distributed", "objective"},

@@ -20,6 +20,7 @@ from barlowctl.caches import is_writable
 from barlowctl.cores import bound_to, threads_of_environment, usable_cores
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError, add_note, one_line
+from barlowctl.kernels import scratchpad
 from barlowctl.launchers.pool import Slot
 
 BYTES_OF_A_PROCESS = 2**28
@@ -193,11 +194,12 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Give the system back what was kept of memory that nobody holds any more, of the machine and of GPUs.
+    """Give the system back what was kept of memory that nobody holds any more, of the machine, kernels and GPUs.
 
     From here on the C library keeps as much of it as it would in any process that has freed a tensor of 32 MiB: its
     limits grow with what is freed, and end there (glibc's DEFAULT_MMAP_THRESHOLD_MAX, and twice that).
     """
+    scratchpad.give_back()
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.mallopt(MMAP_THRESHOLD, 1 << 25)
         libc.mallopt(TRIM_THRESHOLD, 1 << 26)

@@ -57,6 +57,16 @@ def floats(typing_context, address):
 
 
 @intrinsic
+def longs(typing_context, address):
+    """To int64 values at an address."""
+
+    def code(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], _LONG.as_pointer())
+
+    return types.CPointer(types.int64)(types.int64), code
+
+
+@intrinsic
 def words(typing_context, address):
     """To uint32 values at an address."""
 

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from barlowctl.distributed import Neighbours, Ranks
+from barlowctl.model.own_gradients import once_differentiable
 
 
 class _Normalize(torch.autograd.Function):

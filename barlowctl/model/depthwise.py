@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from barlowctl.kernels import thread_team
+from barlowctl.kernels import scratchpad, thread_team
 from barlowctl.model.number_formats import LIKE
+from barlowctl.model.own_gradients import once_differentiable
 from barlowctl.model.pixel_products import map_of
 from barlowctl.model.seen_taps import SeenTaps, in_bf16, in_fp32
 
@@ -105,7 +105,7 @@ class _Depthwise(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             tensors["y"] = of_x = torch.empty_like(x)
         if ctx.needs_input_grad[1]:
-            tensors["of_weight"] = sums = torch.empty(plan.groups, *taps.shape)
+            tensors["of_weight"] = sums = torch.empty(plan.groups, *taps.shape, dtype=torch.float32)
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
             _call(kernels.differentiating(x.dtype), plan, **tensors)
         if ctx.needs_input_grad[1]:
@@ -157,7 +157,7 @@ def plan_of(shape: tuple[int, ...], kernel: tuple[int, ...], stride: Sides, padd
         left=padding[1],
     )
     room = 4 * strip * (pixels + kernel[0] * kernel[1])
-    return Plan(task, -(-room // 64) * 64, -(-n // group))
+    return Plan(task, scratchpad.whole_lines(room), -(-n // group))
 
 
 def _call(function: Any, plan: Plan, **tensors: Tensor) -> None:
@@ -166,10 +166,9 @@ def _call(function: Any, plan: Plan, **tensors: Tensor) -> None:
     from barlowctl.model import depthwise_kernels as kernels
 
     crew, task = thread_team.crew(), plan.task.copy()
-    rooms = torch.empty(crew[1], plan.room, dtype=torch.uint8)
     for name, tensor in tensors.items():
         task[getattr(kernels, name.upper())] = tensor.data_ptr()
-    task[kernels.ROOM], task[kernels.ROOM_SIZE] = rooms.data_ptr(), plan.room
+    (task[kernels.ROOM],), task[kernels.ROOM_SIZE] = scratchpad.take(crew[1] * plan.room), plan.room
     call(crew, function.address, task)
 
 
@@ -190,7 +189,7 @@ def prepare_depthwise(network: nn.Module, dtype: torch.dtype) -> None:
         width = max(part.in_channels for part in parts)
         if fits(width):
             x = torch.zeros(1, width, 1, 1, dtype=dtype, requires_grad=True)
-            weight = torch.zeros(width, 1, 1, 1, requires_grad=True)
+            weight = torch.zeros(width, 1, 1, 1, dtype=torch.float32, requires_grad=True)
             convolve(x, weight, None, (1, 1), (0, 0)).sum().backward()
 
 

@@ -13,13 +13,12 @@ import torch
 from timm.layers.norm_act import BatchNormAct2d
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from barlowctl.kernels import thread_team
 from barlowctl.model.fused_pooling import choose_pooling, prepare_pooling
 from barlowctl.model.modes import is_watched
-from barlowctl.model.own_gradients import made_here
+from barlowctl.model.own_gradients import made_here, once_differentiable
 from barlowctl.model.shortcuts import begun
 
 FORMATS = (torch.bfloat16, torch.float32)
@@ -61,13 +60,20 @@ class _Fused(_BatchNorm):
         return self._normalized(x, shortcut, True)
 
     def _normalized(self, x: Tensor, shortcut: Tensor | None, rectifies: bool) -> Tensor:
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(self.parts)
-        running, momentum = (self.running_mean, self.running_var), cast(float, self.momentum)
+        running, momentum = (self.running_mean, self.running_var, self._counted()), cast(float, self.momentum)
         out: Tensor = _Normalize.apply(
             x, shortcut, self.weight, self.bias, running, momentum, self.eps, self.parts, rectifies
         )
         return out
+
+    def _counted(self) -> Tensor | None:
+        """The number of batches, which the kernels add to; None where they cannot, and it is added to here."""
+        counted = self.num_batches_tracked
+        if type(counted) is Tensor and counted.dtype == torch.int64 and counted.device.type == "cpu":
+            return counted
+        if counted is not None:
+            counted.add_(self.parts)
+        return None
 
     def _takes(self, x: Tensor) -> bool:
         return self.training and not torch.compiler.is_compiling() and self._is_fused(x)
@@ -133,7 +139,7 @@ class _Normalize(torch.autograd.Function):
         shortcut: Tensor | None,
         weight: Tensor,
         bias: Tensor,
-        running: tuple[Tensor, Tensor],
+        running: tuple[Tensor, Tensor, Tensor | None],
         momentum: float,
         eps: float,
         parts: int,
@@ -143,7 +149,7 @@ class _Normalize(torch.autograd.Function):
 
         width = x.shape[1]
         shape = (parts, x.numel() // (width * parts), width)
-        y, statistics = torch.empty_like(x), torch.empty(2, parts, width)
+        y, statistics = torch.empty_like(x), torch.empty(2, parts, width, dtype=torch.float32)
         norm_passes.normalize(x, shortcut, y, shape, weight, bias, eps, rectifies, statistics, running, momentum)
         ctx.save_for_backward(x, weight, bias, statistics, *([] if shortcut is None else [y]))
         ctx.shape, ctx.rectifies = shape, rectifies
@@ -156,14 +162,14 @@ class _Normalize(torch.autograd.Function):
 
         x, weight, bias, statistics, *result = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else grad.contiguous()
-        of_x, of_parameters = torch.empty_like(x), torch.zeros(2, len(weight))
+        of_x, of_parameters = torch.empty_like(x), (torch.empty_like(weight), torch.empty_like(bias))
         y = result[0] if result else None
         of_shortcut = norm_passes.differentiate(
             grad, x, y, of_x, ctx.shape, weight, bias, ctx.rectifies, statistics, of_parameters
         )
         if of_shortcut is not None:
             made_here(of_shortcut)
-        return of_x, of_shortcut, *of_parameters.unbind(), None, None, None, None, None
+        return of_x, of_shortcut, *of_parameters, None, None, None, None, None
 
 
 class FusedBasicBlock(BasicBlock):

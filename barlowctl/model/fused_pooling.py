@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from timm.layers.adaptive_avgmax_pool import AdaptiveCatAvgMaxPool2d
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from barlowctl.kernels import thread_team
 from barlowctl.model.number_formats import LIKE
+from barlowctl.model.own_gradients import once_differentiable
 
 
 class FusedCatAvgMaxPool2d(AdaptiveCatAvgMaxPool2d):

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from barlowctl.model import pixel_products
 from barlowctl.model.convolution_ways import FEWEST_IMAGES, Way
+from barlowctl.model.own_gradients import once_differentiable
 
 PATCHES = 16 * 2**20
 """Bytes of patches that are cut out at a time for the gradient of a weight."""

@@ -165,12 +165,12 @@ def add_masked_block(gradient, source, result, masked, like, count, length, colu
 
 
 @njit(**KERNEL)
-def settle_gradient(total, product, rows, mean, inverse, of_parameters, scale, slope, offset):
+def settle_gradient(total, product, rows, mean, inverse, of_weight, of_bias, scale, slope, offset):
     """The gradient of weight and bias from a batch's sums; then what `write_gradient` takes of each value."""
     width = len(total)
     for c in range(width):
-        of_parameters[0, c] += product[c] * inverse[c]
-        of_parameters[1, c] += total[c]
+        of_weight[c] += product[c] * inverse[c]
+        of_bias[c] += total[c]
     for first in range(0, len(scale), width):
         for c in range(width):
             slope[first + c] = -scale[c] * product[c] * inverse[c] * inverse[c] / rows

@@ -24,13 +24,15 @@ def normalize(
     eps: float,
     rectifies: bool,
     statistics: Tensor,
-    running: tuple[Tensor, Tensor],
+    running: tuple[Tensor, Tensor, Tensor | None],
     momentum: float,
 ) -> None:
     """y = batch norm of x, bfloat16 or float32 of `shape` (parts, rows, width) in memory: see `norm_threads`.
 
-    statistics: float32 (2, parts, width), written. running: mean and variance, moved.
+    statistics: float32 (2, parts, width), written. running: mean and variance, moved; and the number
+    of batches, int64, to which the parts are added, if it is there.
     """
+    mean, variance, counted = running
     norm_threads.normalize(
         _crew(x),
         x.data_ptr(),
@@ -38,7 +40,8 @@ def normalize(
         y.data_ptr(),
         LIKE[x.dtype],
         shape,
-        (weight.data_ptr(), bias.data_ptr(), statistics.data_ptr(), running[0].data_ptr(), running[1].data_ptr()),
+        (weight.data_ptr(), bias.data_ptr(), statistics.data_ptr(), mean.data_ptr(), variance.data_ptr()),
+        0 if counted is None else counted.data_ptr(),
         eps,
         momentum,
         rectifies,
@@ -55,9 +58,9 @@ def differentiate(
     bias: Tensor,
     rectified: bool,
     statistics: Tensor,
-    of: Tensor,
+    of: tuple[Tensor, Tensor],
 ) -> Tensor | None:
-    """of_x = the gradient of x; `of` (2, width): of weight and bias, added to.
+    """of_x = the gradient of x; `of`: those of weight and bias, `(width,)`. All are written.
 
     y: the rectified sum, if there was one; then the result is the gradient of what was added.
     """
@@ -71,7 +74,7 @@ def differentiate(
         of_x.data_ptr(),
         LIKE[x.dtype],
         shape,
-        (weight.data_ptr(), bias.data_ptr(), statistics.data_ptr(), of.data_ptr()),
+        (weight.data_ptr(), bias.data_ptr(), statistics.data_ptr(), of[0].data_ptr(), of[1].data_ptr()),
         rectified,
     )
     return masked

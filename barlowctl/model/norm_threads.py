@@ -15,7 +15,7 @@ from numba import carray
 from barlowctl.kernel_cache import cfunc, njit
 from barlowctl.kernels import thread_tiles as tiles
 from barlowctl.kernels.compiling import KERNEL
-from barlowctl.kernels.thread_tiles import TASK, call, floats, take
+from barlowctl.kernels.thread_tiles import TASK, call, floats, longs, take
 from barlowctl.model import norm_kernels, norm_vectors
 from barlowctl.model.norm_kernels import (
     BLOCK,
@@ -164,7 +164,7 @@ def write(crew, task):
 
 
 @njit(**KERNEL)
-def normalize(crew, source, other, target, like, shape, parameters, eps, momentum, rectified):
+def normalize(crew, source, other, target, like, shape, parameters, counted, eps, momentum, rectified):
     """target = (source - mean) inverse weight + bias, without what is negative where `rectified`.
 
     With an `other` that is not 0 its values are added, and what is negative then is left out.
@@ -175,8 +175,11 @@ def normalize(crew, source, other, target, like, shape, parameters, eps, momentu
         parameters: addresses of float32: weight and bias (width,); statistics (2, parts, width), written: the mean of
             a part's rows, and 1 / sqrt(variance + eps), which is `inverse`; running mean and unbiased variance
             (width,), moved by `momentum`, part after part.
+        counted: the address of an int64 to which the parts are added; or 0.
     """
     parts, rows, width = shape
+    if counted != 0:
+        carray(longs(counted), (1,))[0] += parts
     weight, bias = carray(floats(parameters[0]), (width,)), carray(floats(parameters[1]), (width,))
     statistics = carray(floats(parameters[2]), (2, parts, width))
     running = carray(floats(parameters[3]), (width,)), carray(floats(parameters[4]), (width,))
@@ -203,12 +206,14 @@ def differentiate(crew, gradient, source, result, masked, target, like, shape, p
         crew, shape, rectified: as of `normalize`.
         result: of a sum; then `masked` is written: the gradient, and 0 where the result is 0. Otherwise both are 0.
         parameters: addresses of weight, bias and statistics, as of `normalize`; and of the gradients of weight and bias
-            (2, width), added to.
+            (width,), written.
     """
     parts, rows, width = shape
     weight, bias = carray(floats(parameters[0]), (width,)), carray(floats(parameters[1]), (width,))
     statistics = carray(floats(parameters[2]), (2, parts, width))
-    of_parameters = carray(floats(parameters[3]), (2, width))
+    of_weight, of_bias = carray(floats(parameters[3]), (width,)), carray(floats(parameters[4]), (width,))
+    for c in range(width):
+        of_weight[c], of_bias[c] = 0.0, 0.0
     task, sums, values = work_of(rows, width)
     centre, scale, shift, slope, offset = values[0], values[1], values[2], values[3], values[4]
     task[RECTIFIED] = rectified and masked == 0
@@ -222,7 +227,7 @@ def differentiate(crew, gradient, source, result, masked, target, like, shape, p
         settle_factors(weight, bias, mean, inverse, scale, shift)
         total, product = np.zeros(width), np.zeros(width)
         add_up(crew, task, sums, total, product)
-        settle_gradient(total, product, rows, mean, inverse, of_parameters, scale, slope, offset)
+        settle_gradient(total, product, rows, mean, inverse, of_weight, of_bias, scale, slope, offset)
         if masked != 0:
             task[GRADIENT] = masked + begin
         write(crew, task)

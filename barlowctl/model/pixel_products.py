@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from barlowctl.model.own_gradients import once_differentiable
 
 
 class _Product(NamedTuple):

@@ -12,12 +12,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from barlowctl.model import tile_rows
 from barlowctl.model.matrix_products import matrix_of, rows_of
 from barlowctl.model.modes import is_watched
-from barlowctl.model.own_gradients import is_made_here
+from barlowctl.model.own_gradients import is_made_here, once_differentiable
 from barlowctl.model.product_convolution import ProductConvolution
 from barlowctl.model.strided_pointwise import seen_pixels
 

@@ -7,15 +7,16 @@ was measured is in docs/experiments.md.
 
 from __future__ import annotations
 
+import math
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from barlowctl.kernels import thread_team
+from barlowctl.kernels import scratchpad, thread_team
+from barlowctl.model.own_gradients import once_differentiable
 from barlowctl.model.pixel_products import map_of
 
 STEP = 32
@@ -80,7 +81,7 @@ def fills_tiles(x: Tensor) -> bool:
 def prepare() -> None:
     """Compile the kernels: the first call ever takes seconds."""
     x = torch.zeros(1, STEP, 1, 1, dtype=torch.bfloat16, requires_grad=True)
-    convolve(x, torch.zeros(STEP, STEP, 1, 1, requires_grad=True), (1, 1), (0, 0)).sum().backward()
+    convolve(x, torch.zeros(STEP, STEP, 1, 1, dtype=torch.float32, requires_grad=True), (1, 1), (0, 0)).sum().backward()
 
 
 def convolve(
@@ -154,22 +155,21 @@ def _convolve(x: Tensor, weight: Tensor, size: tuple[int, ...], pairs: _Order, *
     n, channels = x.shape[:2]
     out = weight.shape[1 if turned else 0]
     lines = weight.permute(0, 2, 3, 1).contiguous()
-    taps = weight[0, 0].numel()
-    factors = torch.empty(lines.numel(), dtype=torch.bfloat16)
-    weights = {"weights": lines, "y": factors}
-    numbers = {"taps": taps, "channels": weight.shape[1], "out": len(weight), "turned": int(turned)}
-    _call(kernels.weight_pieces, weights, numbers)
+    (results, terms), taps, pixels = weight.shape[:2], math.prod(weight.shape[2:]), math.prod(x.shape[2:])
     y = torch.empty((n, out, *size), dtype=x.dtype, memory_format=torch.channels_last)
-    pixels = x[0, 0].numel()
     part = pixels * STEP * (2 * channels + LINE)
     parts = -(-n // STEP)
     group = max(1, min(parts, IN_CACHE // part, -(-parts // thread_team.count())))
     groups = -(-parts // group)
     across = max(1, min(out // STEP, -(-thread_team.count() // groups)))
+    room = scratchpad.whole_lines(2 * FACTOR + group * part)
+    factors, rooms = scratchpad.take(2 * lines.numel(), thread_team.count() * room)
+    numbers = {"taps": taps, "channels": terms, "out": results, "turned": int(turned), "y": factors}
+    _call(kernels.weight_pieces, {"weights": lines}, numbers)
     numbers = {"images": n, "pixels": pixels, "channels": channels, "result_pixels": size[0] * size[1], "out": out}
-    numbers |= {"taps": taps, "group": group, "across": across}
-    tensors = {"x": x, "y": y, "weights": factors, "zeros": torch.zeros(channels, dtype=x.dtype)}
-    _call(kernels.convolve_pieces, tensors, numbers, pairs, room=2 * FACTOR + group * part)
+    numbers |= {"taps": taps, "group": group, "across": across, "weights": factors}
+    numbers |= {"zeros": scratchpad.zeros(2 * channels), "room": rooms, "room_size": room}
+    _call(kernels.convolve_pieces, {"x": x, "y": y}, numbers, pairs)
     return y
 
 
@@ -178,17 +178,18 @@ def _gradient_of_weight(grad: Tensor, x: Tensor, weight: Tensor, runs: _Order) -
     from barlowctl.model.tile_packing import FACTOR
 
     (n, c), d, kernel = x.shape[:2], grad.shape[1], weight.shape[2:]
-    pixels, results, parts = x[0, 0].numel(), grad[0, 0].numel(), -(-n // STEP)
-    room = torch.empty(parts * STEP * (pixels * c + results * d), dtype=torch.bfloat16)
-    packed, of_gradient = room.split([parts * STEP * pixels * c, parts * STEP * results * d])
-    of_weight = torch.empty(d, *kernel, c)
-    tensors = {"x": x, "gradient": grad, "y": of_weight, "packed": packed, "packed_gradient": of_gradient}
-    tensors["zeros"] = torch.zeros(max(c, d), dtype=x.dtype)
+    pixels, results, images = math.prod(x.shape[2:]), math.prod(grad.shape[2:]), -(-len(x) // STEP) * STEP
+    sizes = 2 * images * pixels * c, 2 * images * results * d, thread_team.count() * FACTOR
+    packed, of_gradient, rooms = scratchpad.take(*sizes)
+    of_weight = torch.empty((d, c, *kernel), dtype=torch.float32, memory_format=torch.channels_last)
+    tensors = {"x": x, "gradient": grad, "y": of_weight}
     numbers = {"images": n, "pixels": pixels, "channels": c, "result_pixels": results, "out": d}
     numbers |= {"taps": kernel[0] * kernel[1], "group": max(1, IN_CACHE // ((pixels + results) * FACTOR))}
-    _call(kernels.pack_pieces, tensors, numbers, room=FACTOR)
+    numbers |= {"packed": packed, "packed_gradient": of_gradient, "room": rooms, "room_size": FACTOR}
+    numbers["zeros"] = scratchpad.zeros(2 * max(c, d))
+    _call(kernels.pack_pieces, tensors, numbers)
     _call(kernels.correlate_pieces, tensors, numbers, runs)
-    return of_weight.permute(0, 3, 1, 2)
+    return of_weight
 
 
 @lru_cache(maxsize=256)
@@ -243,24 +244,16 @@ def _order(starts: np.ndarray, pairs: np.ndarray) -> _Order:
     return _Order(starts, pairs, starts.ctypes.data, pairs.ctypes.data)
 
 
-def _call(
-    pieces: Any,
-    tensors: dict[str, Tensor],
-    numbers: dict[str, int],
-    runs: _Order | None = None,
-    room: int = 0,
-) -> None:
-    """Have all pieces of some work done by torch's threads, each of which has room for so many bytes."""
+def _call(pieces: Any, tensors: dict[str, Tensor], numbers: dict[str, int], runs: _Order | None = None) -> None:
+    """Have all pieces of some work done by torch's threads."""
     from barlowctl.kernels.thread_tiles import call
     from barlowctl.model.tile_kernels import task_of
 
-    crew = thread_team.crew()
-    rooms = torch.empty(crew[1], -(-room // 64) * 64, dtype=torch.uint8)
     fields = {name: tensor.data_ptr() for name, tensor in tensors.items()} | numbers
-    fields |= {"room": rooms.data_ptr(), "room_size": rooms.shape[1], "configuration": configuration_at()}
+    fields["configuration"] = configuration_at()
     if runs is not None:
         fields |= {"starts": runs.starts_at, "runs": runs.pairs_at}
-    call(crew, pieces.address, task_of(**fields))
+    call(thread_team.crew(), pieces.address, task_of(**fields))
 
 
 @cache

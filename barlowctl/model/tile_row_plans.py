@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from barlowctl.kernels.scratchpad import whole_lines
 from barlowctl.model import tile_products
 from barlowctl.model import tile_row_kernels as kernels
 from barlowctl.model import tile_row_packing as fields
@@ -67,7 +68,7 @@ def of_product(
     padded, wide, rows, ahead = _numbers(task, "PADDED", "OUT_PADDED", "COUNT", "AHEAD")
     task[fields.PIECE] = min(MOST_ROWS, -(-rows // (threads * STEP)) * STEP)
     room = 2 * (4 * STEP * STEP + 2 * padded * wide + ahead * padded) + 1024
-    return Plan(kernels.multiply_pieces.address, task, _whole_lines(room))
+    return Plan(kernels.multiply_pieces.address, task, whole_lines(room))
 
 
 @lru_cache(maxsize=1024)
@@ -96,7 +97,7 @@ def of_gradient(
     room = 2 * (STEP * STEP + STEP * out + ahead * padded + chunk * (padded + out)) + 128
     if chunk < piece and not tile_products.has_tiles():
         room += 4 * padded * out
-    return Plan(kernels.correlate_pieces.address, task, _whole_lines(room), (pieces, out, padded))
+    return Plan(kernels.correlate_pieces.address, task, whole_lines(room), (pieces, out, padded))
 
 
 def task_of(
@@ -152,8 +153,3 @@ def _lies(kernel: list[int], stride: tuple[int, int], summed: int) -> int:
 
 def _numbers(task: np.ndarray, *names: str) -> Any:
     return (int(task[getattr(fields, name)]) for name in names)
-
-
-def _whole_lines(size: int) -> int:
-    """Bytes of whole lines of the processor's cache."""
-    return -(-size // 64) * 64

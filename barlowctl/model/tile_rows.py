@@ -6,16 +6,16 @@ another pass over memory. What was measured is in docs/experiments.md; the kerne
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from barlowctl.kernels import thread_team
+from barlowctl.kernels import scratchpad, thread_team
 from barlowctl.model import tile_products
 from barlowctl.model.matrix_products import matrix_of, rows_of
-from barlowctl.model.own_gradients import is_made_here
+from barlowctl.model.own_gradients import is_made_here, once_differentiable
 from barlowctl.model.pixel_products import map_of
 from barlowctl.model.tile_products import STEP
 
@@ -45,7 +45,7 @@ def multiplies(rows: int, weight: Tensor) -> bool:
 def prepare() -> None:
     """Compile the kernels: the first call ever takes seconds."""
     x = torch.zeros(1, STEP, 1, 1, dtype=torch.bfloat16, requires_grad=True)
-    convolve(x, torch.zeros(STEP, STEP, 1, 1, requires_grad=True), (1, 1), (0, 0)).sum().backward()
+    convolve(x, torch.zeros(STEP, STEP, 1, 1, dtype=torch.float32, requires_grad=True), (1, 1), (0, 0)).sum().backward()
 
 
 def convolve(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
@@ -180,10 +180,15 @@ def gradient_of_weight(
 
     d, c, *kernel = shape
     plan = plans.of_gradient(tuple(x.shape), (d, *kernel), tuple(grad.shape[2:]), stride, padding, thread_team.count())
-    sums = torch.empty(plan.sums)
+    pieces, *sizes = plan.sums
+    if pieces == 1 and sizes == [d, c * math.prod(kernel)]:
+        of_weight = torch.empty(shape, dtype=torch.float32, memory_format=torch.channels_last)
+        _call(plan, X=x, GRADIENT=grad, Y=of_weight)
+        return of_weight
+    sums = torch.empty(plan.sums, dtype=torch.float32)
     _call(plan, X=x, GRADIENT=grad, Y=sums)
-    whole = sums[0] if plan.sums[0] == 1 else sums.sum(0)
-    return whole[:d, : c * kernel[0] * kernel[1]].contiguous().view(d, *kernel, c).permute(0, 3, 1, 2)
+    whole = sums[0] if pieces == 1 else sums.sum(0)
+    return whole[:d, : c * math.prod(kernel)].contiguous().view(d, *kernel, c).permute(0, 3, 1, 2)
 
 
 def _multiply(
@@ -201,7 +206,7 @@ def _multiply(
     size = tuple((x if added else y).shape[2:])
     out = weight.shape[1 if turned else 0]
     plan = plans.of_product(tuple(x.shape), out, size, stride, turned, added, thread_team.count())
-    _call(plan, X=x, WEIGHTS=matrix_of(weight).contiguous(), Y=y)
+    _call(plan, X=x, WEIGHTS=weight if weight.is_contiguous() else matrix_of(weight).contiguous(), Y=y)
 
 
 def _call(plan: Plan, **tensors: Tensor) -> None:
@@ -210,8 +215,7 @@ def _call(plan: Plan, **tensors: Tensor) -> None:
     from barlowctl.model import tile_row_packing as fields
 
     crew, task = thread_team.crew(), plan.task.copy()
-    rooms = torch.empty(crew[1], plan.room, dtype=torch.uint8)
     for name, tensor in tensors.items():
         task[getattr(fields, name)] = tensor.data_ptr()
-    task[fields.ROOM], task[fields.ROOM_SIZE] = rooms.data_ptr(), plan.room
+    (task[fields.ROOM],), task[fields.ROOM_SIZE] = scratchpad.take(crew[1] * plan.room), plan.room
     call(crew, plan.function, task)

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from barlowctl.kernels import thread_team
+from barlowctl.model.own_gradients import once_differentiable
 
 STEP = 16
 """Channels in and out are multiples of it."""
@@ -79,7 +79,7 @@ def prepare(dtype: torch.dtype, maps: set[tuple[int, int]]) -> None:
     for m in {tile_side(*size, dtype) for size in maps}:
         for n in (1, STEP):  # few tiles, and many
             x = torch.zeros(n, STEP, m, m, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
-            convolve(x, torch.zeros(STEP, STEP, 3, 3, requires_grad=True)).sum().backward()
+            convolve(x, torch.zeros(STEP, STEP, 3, 3, dtype=torch.float32, requires_grad=True)).sum().backward()
 
 
 def convolve(x: Tensor, weight: Tensor) -> Tensor:

@@ -368,3 +368,13 @@ def test_a_batch_norm_with_its_activation_evaluates_as_timms() -> None:
     expected = network.eval()(x)
     choose_norms(network, torch.device("cpu"))
     assert torch.equal(network(x), expected)
+
+
+@pytest.mark.parametrize("counted", [torch.tensor(5), torch.tensor(5, dtype=torch.int32), None])
+def test_batches_are_counted_whatever_counts_them(counted: Tensor | None) -> None:
+    """Our kernels, torch where the number is of another format, or nobody."""
+    norm = FusedBatchNorm2d(16)
+    norm.num_batches_tracked, norm.parts = counted, 2
+    norm(values((8, 16, 4, 4)))
+    assert norm.num_batches_tracked is counted
+    assert counted is None or int(counted) == 7
