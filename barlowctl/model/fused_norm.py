@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from barlowctl.kernels import thread_team
+from barlowctl.model import pooled_norm
 from barlowctl.model.fused_pooling import choose_pooling, prepare_pooling
 from barlowctl.model.modes import is_watched
 from barlowctl.model.own_gradients import made_here, once_differentiable
+from barlowctl.model.pooled_norm import PoolingOfFused
 from barlowctl.model.shortcuts import begun
 
 FORMATS = (torch.bfloat16, torch.float32)
@@ -34,6 +36,8 @@ class _Fused(_BatchNorm):
 
     rectifies = False
     """Whether a ReLU, and nothing else, takes the result: then it is computed here, and that ReLU has nothing to do."""
+    pools = False
+    """Whether a maximum pooling (see `pooled_norm`) takes what is rectified, in this call: then it is computed here."""
     parts = 1
     """Of the batch, each normalised by itself, in turn: as many calls with one of them would do."""
 
@@ -44,7 +48,11 @@ class _Fused(_BatchNorm):
                 return torch.cat([super(_Fused, self).forward(part) for part in x.chunk(self.parts)])
             return super().forward(x)
         rectifies = self.rectifies and not is_watched(self) and not torch.is_inference_mode_enabled()
-        out = self._normalized(x, None, rectifies)
+        if rectifies and self.pools:
+            out = pooled_norm.normalize(x, self.weight, self.bias, *self._moved(), self.eps, self.parts)
+            cast(Any, out).pooled_at = out._version
+        else:
+            out = self._normalized(x, None, rectifies)
         if rectifies:
             cast(Any, out).rectified_at = out._version
         return out
@@ -60,20 +68,18 @@ class _Fused(_BatchNorm):
         return self._normalized(x, shortcut, True)
 
     def _normalized(self, x: Tensor, shortcut: Tensor | None, rectifies: bool) -> Tensor:
-        running, momentum = (self.running_mean, self.running_var, self._counted()), cast(float, self.momentum)
         out: Tensor = _Normalize.apply(
-            x, shortcut, self.weight, self.bias, running, momentum, self.eps, self.parts, rectifies
+            x, shortcut, self.weight, self.bias, *self._moved(), self.eps, self.parts, rectifies
         )
         return out
 
-    def _counted(self) -> Tensor | None:
-        """The number of batches, which the kernels add to; None where they cannot, and it is added to here."""
+    def _moved(self) -> tuple[pooled_norm.Running, float]:
+        """What kernels move, and the momentum. The number of batches, where they cannot, is added to here."""
         counted = self.num_batches_tracked
-        if type(counted) is Tensor and counted.dtype == torch.int64 and counted.device.type == "cpu":
-            return counted
-        if counted is not None:
+        if counted is not None and not (counted.dtype == torch.int64 and counted.device.type == "cpu"):
             counted.add_(self.parts)
-        return None
+            counted = None
+        return (cast(Tensor, self.running_mean), cast(Tensor, self.running_var), counted), cast(float, self.momentum)
 
     def _takes(self, x: Tensor) -> bool:
         return self.training and not torch.compiler.is_compiling() and self._is_fused(x)
@@ -197,6 +203,22 @@ class FusedBottleneck(Bottleneck):
         return cast(_Fused, self.bn3).added(self.conv3(x), shortcut, self.act3)
 
 
+class FusedResNet(ResNet):
+    """timm's, of whose stem batch norm, ReLU and maximum pooling are one (see `pooled_norm`)."""
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """See `ResNet`."""
+        stem = cast(Any, self)
+        watched = any(map(is_watched, (stem.bn1, stem.act1, stem.maxpool)))
+        if watched or torch.compiler.is_compiling() or type(stem.act1) is not ReLUOfFused:
+            return super().forward_features(x)
+        stem.bn1.pools = True
+        try:
+            return super().forward_features(x)
+        finally:
+            stem.bn1.pools = False
+
+
 BLOCKS: dict[type, type] = {BasicBlock: FusedBasicBlock, Bottleneck: FusedBottleneck}
 
 
@@ -227,6 +249,15 @@ def choose_norms(network: nn.Module, device: torch.device) -> None:
             activation.__class__ = ReLUOfFused
     for part in network.modules():
         part.__class__ = BLOCKS.get(type(part), type(part))
+        if type(part) is ResNet:
+            _choose_stem(part)
+
+
+def _choose_stem(network: ResNet) -> None:
+    norm, activation, pooling = (network.get_submodule(name) for name in ("bn1", "act1", "maxpool"))
+    rectified = isinstance(norm, FusedBatchNorm2d) and type(activation) is ReLUOfFused
+    if rectified and pooled_norm.fits(pooling, cast(nn.BatchNorm2d, norm).num_features):
+        pooling.__class__, network.__class__ = PoolingOfFused, FusedResNet
 
 
 def prepare_norms(network: nn.Module, dtype: torch.dtype) -> None:
@@ -235,6 +266,8 @@ def prepare_norms(network: nn.Module, dtype: torch.dtype) -> None:
     The first call ever takes seconds. Whoever times a step does this before, with the threads of that step.
     """
     prepare_pooling(network, dtype)
+    if any(type(part) is FusedResNet for part in network.modules()):
+        pooled_norm.prepare(dtype)
     if any(isinstance(part, _Fused) for part in network.modules()):
         from barlowctl.model.norm_passes import FOR_SEVERAL
 
@@ -253,7 +286,7 @@ def _followed_by(network: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
     for part in network.modules():
         if type(part) is nn.Sequential:
             yield from pairwise(part.children())
-        elif type(part) is ResNet:
+        elif type(part) in (ResNet, FusedResNet):
             yield part.get_submodule("bn1"), part.get_submodule("act1")
         elif (
             isinstance(part, BasicBlock | Bottleneck)

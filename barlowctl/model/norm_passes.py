@@ -80,8 +80,11 @@ def differentiate(
     return masked
 
 
-def _crew(x: Tensor) -> tuple[int, ...]:
-    """Who works on so many values: see `norm_threads.crew_of`."""
+def team_for(x: Tensor) -> tuple[int | None, int]:
+    """A team for so many values, and how many threads of it."""
     team = thread_team.address()
-    threads = 1 if team is None or x.numel() < FOR_SEVERAL else torch.get_num_threads()
-    return norm_threads.crew_of(team, threads, x.dtype)
+    return team, 1 if team is None or x.numel() < FOR_SEVERAL else torch.get_num_threads()
+
+
+def _crew(x: Tensor) -> tuple[int, ...]:
+    return norm_threads.crew_of(*team_for(x), x.dtype)

@@ -47,13 +47,13 @@ def row_of(task, name, first, count):
     return carray(floats(task[name] + 4 * first), (count,))
 
 
-def _loops_of(like):
+def loops_of(like):
     """The module whose loops are the faster ones for numbers in memory: of bfloat16, by their bits, the vectors."""
     return norm_vectors if norm_vectors.USABLE and isinstance(like, np.uint16) else norm_kernels
 
 
 def _adding(like):
-    kernels = _loops_of(like)
+    kernels = loops_of(like)
 
     @cfunc(TASK, **SHARED)
     def add_tiles(address):
@@ -87,7 +87,7 @@ def _adding(like):
 
 
 def _writing(like):
-    kernels = _loops_of(like)
+    kernels = loops_of(like)
 
     @cfunc(TASK, **SHARED)
     def write_tiles(address):
@@ -164,6 +164,23 @@ def write(crew, task):
 
 
 @njit(**KERNEL)
+def count_parts(counted, parts):
+    """Add parts to the int64 at an address that is not 0."""
+    if counted != 0:
+        carray(longs(counted), (1,))[0] += parts
+
+
+@njit(**KERNEL)
+def measure(crew, task, sums, centre, like, rows, eps, mean, inverse, running, momentum):
+    """mean, inverse = statistics of a part; see `normalize`."""
+    width = len(mean)
+    estimate_mean(task[SOURCE], like, rows, width, centre)
+    total, squares = np.zeros(width), np.zeros(width)
+    add_up(crew, task, sums, total, squares)
+    settle(total, squares, rows, eps, centre, mean, inverse, running, momentum)
+
+
+@njit(**KERNEL)
 def normalize(crew, source, other, target, like, shape, parameters, counted, eps, momentum, rectified):
     """target = (source - mean) inverse weight + bias, without what is negative where `rectified`.
 
@@ -178,8 +195,7 @@ def normalize(crew, source, other, target, like, shape, parameters, counted, eps
         counted: the address of an int64 to which the parts are added; or 0.
     """
     parts, rows, width = shape
-    if counted != 0:
-        carray(longs(counted), (1,))[0] += parts
+    count_parts(counted, parts)
     weight, bias = carray(floats(parameters[0]), (width,)), carray(floats(parameters[1]), (width,))
     statistics = carray(floats(parameters[2]), (2, parts, width))
     running = carray(floats(parameters[3]), (width,)), carray(floats(parameters[4]), (width,))
@@ -190,10 +206,7 @@ def normalize(crew, source, other, target, like, shape, parameters, counted, eps
         begin, mean, inverse = itemsize(like) * part * rows * width, statistics[0, part], statistics[1, part]
         task[SOURCE], task[TARGET] = source + begin, target + begin
         task[OTHER] = other + begin if other != 0 else 0
-        estimate_mean(source + begin, like, rows, width, centre)
-        total, squares = np.zeros(width), np.zeros(width)
-        add_up(crew, task, sums, total, squares)
-        settle(total, squares, rows, eps, centre, mean, inverse, running, momentum)
+        measure(crew, task, sums, centre, like, rows, eps, mean, inverse, running, momentum)
         settle_factors(weight, bias, mean, inverse, scale, shift)
         write(crew, task)
 

@@ -27,9 +27,11 @@ from barlowctl.model.fused_norm import (
     FusedBatchNorm2d,
     FusedBatchNormAct2d,
     FusedBottleneck,
+    FusedResNet,
     ReLUOfFused,
 )
 from barlowctl.model.fused_pooling import FusedCatAvgMaxPool2d
+from barlowctl.model.pooled_norm import PoolingOfFused
 from barlowctl.model.product_convolution import ProductConvolution
 from barlowctl.model.product_linear import ProductLinear
 from barlowctl.model.seen_taps import SeenTaps
@@ -38,8 +40,8 @@ NORMS = (FusedBatchNorm1d, FusedBatchNorm2d, FusedBatchNormAct2d)
 ROW_BY_ROW = {
     nn.Sequential, nn.Identity, nn.Flatten, nn.Linear, nn.Conv2d, SeenTaps, ProductConvolution, DepthwiseConvolution,
     nn.ReLU, ReLUOfFused, nn.ReLU6, nn.SiLU, nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid, Sigmoid,
-    nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, SelectAdaptivePool2d, AdaptiveCatAvgMaxPool2d,
-    FusedCatAvgMaxPool2d, ProductLinear, ResNet, BasicBlock, Bottleneck, FusedBasicBlock, FusedBottleneck,
+    nn.MaxPool2d, PoolingOfFused, nn.AvgPool2d, nn.AdaptiveAvgPool2d, SelectAdaptivePool2d, AdaptiveCatAvgMaxPool2d,
+    FusedCatAvgMaxPool2d, ProductLinear, ResNet, FusedResNet, BasicBlock, Bottleneck, FusedBasicBlock, FusedBottleneck,
     EfficientNet, MobileNetV3, inverted.ConvBnAct, inverted.DepthwiseSeparableConv, inverted.InvertedResidual,
     inverted.EdgeResidual, inverted.UniversalInvertedResidual, inverted.SqueezeExcite,
     regnet.RegNet, regnet.RegStage, regnet.Bottleneck, ConvNormAct, SEModule, ClassifierHead,

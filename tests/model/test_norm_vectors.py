@@ -129,4 +129,4 @@ def test_what_is_no_number_stays_so(both: list[dict[str, Any]]) -> None:
 def test_which_loops_are_taken(usable: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(norm_vectors, "USABLE", usable)
     expected = norm_vectors if usable and dtype == BF16 else norm_kernels
-    assert norm_threads._loops_of(LIKE[dtype]) is expected
+    assert norm_threads.loops_of(LIKE[dtype]) is expected
