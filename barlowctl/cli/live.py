@@ -20,6 +20,7 @@ from barlowctl.train.events import (
     EpochDone,
     Evaluated,
     Event,
+    Measuring,
     Notice,
     RunFinished,
     RunStarted,
@@ -165,7 +166,8 @@ class _Lines:
                 self.begun, self.terms = None, event.terms
                 self.iterations = event.iterations
                 self.spoke_at, self.patience = time.monotonic(), PATIENCE[0]
-                self.until_a_step.enter_context(Wait("no step is done yet ...", FIRST_STEP))
+                if event.start_step < event.steps:
+                    self.until_a_step.enter_context(Wait("no step is done yet ...", FIRST_STEP))
             case StepDone():
                 self.until_a_step.close()
                 self.begun = self.begun or (event.step, time.monotonic())
@@ -184,6 +186,8 @@ class _Lines:
                 what = "evaluation" if {"knn", "AP"} & event.values.keys() else "diagnostics"
                 when = " of the start" if event.epoch < 0 else ""
                 self.console.say(f"  {what}{when}  " + _text(event.values, MEASURED))
+            case Measuring():
+                self.console.say(f"{event.part} ...")
             case Notice():
                 self.console.say(f"note: {event.text}")
 
@@ -245,6 +249,8 @@ class _Live:
                 self.metrics.update(event.values)
                 if event.epoch < 0:
                     self.start = dict(event.values)
+            case Measuring():
+                self.console.say(f"{event.part} ...")
             case Notice():
                 self.console.say(f"note: {event.text}")
             case CheckpointSaved() | RunFinished():

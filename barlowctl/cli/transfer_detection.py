@@ -201,7 +201,8 @@ def dry_run(
     share = settings.images_per_device(devices)
     name, opened = open_named(console, subject, flags.of_weights)
     beside = baselines(opened, Task(task, settings, init=flags.init, random_init=flags.random_init))
-    lines = {"network": name, "schedule": settings.protocol.describe()}
+    kind = "Mask R-CNN" if settings.protocol.masks else "Faster R-CNN"
+    lines = {"network": name, "detector": f"{kind} {settings.head.upper()}", "schedule": settings.protocol.describe()}
     if beside:
         lines["beside it"] = ", ".join(_start(other.name, other.metadata) for other in beside)
     try:

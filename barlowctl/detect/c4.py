@@ -57,6 +57,8 @@ class C4Heads(SecondStage):
         res5: the fourth stage. width: its channels. stride: of the body's map.
     """
 
+    title = "C4"
+
     def __init__(
         self, res5: nn.Module, width: int, stride: int, num_classes: int, settings: ModelSettings, *, masks: bool
     ) -> None:

@@ -44,6 +44,8 @@ class PyramidHeads(SecondStage):
         strides: of the pyramid's maps, by name.
     """
 
+    title = "FPN"
+
     def __init__(self, strides: Mapping[str, int], num_classes: int, settings: ModelSettings, *, masks: bool) -> None:
         head = TwoMLPHead(CHANNELS * CELLS**2, settings.box_features)
         for layer in (head.fc6, head.fc7):

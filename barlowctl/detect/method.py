@@ -105,7 +105,8 @@ class Detection(Trainable):
         """What is trained, for people."""
         kind = "Mask R-CNN" if self.heads.mask_head is not None else "Faster R-CNN"
         classes = self.heads.box_predictor.cls_score.out_features - 1
-        return f"{kind}, {counted(classes, 'class', 'classes')}, backbone and heads trained, batch {batch}"
+        of = counted(classes, "class", "classes")
+        return f"{kind} {self.heads.title}, {of}, backbone and heads trained, batch {batch}"
 
     def _padded(self, images: Sequence[Tensor], canvas: tuple[int, int] | None = None) -> ImageList:
         """uint8 `(3, H_i, W_i)`, normalised, then padded with zeros below and at the right."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,12 @@ class SecondStage(RoIHeads, ABC):
     Args:
         pool: boxes of images to RoIs. head: RoIs to features. predictor: features to scores and deltas.
         mask_head: features of RoIs to masks; None: there are none.
+
+    Attributes:
+        title: what it is called in the field.
     """
+
+    title: ClassVar[str]
 
     def __init__(
         self,

@@ -39,7 +39,7 @@ from barlowctl.output_paths import Outputs, whole
 from barlowctl.runs import rundir
 from barlowctl.runs.environment import environment
 from barlowctl.signals import stop_requests
-from barlowctl.train.events import Notice, RunStarted, Sink
+from barlowctl.train.events import Measuring, Notice, RunStarted, Sink
 
 PICTURES = 12
 """Test images that are drawn with what was detected in them, spread evenly over the test images."""
@@ -238,6 +238,7 @@ class _Measuring:
                 rundir.write_json(folder / "run.json", {**environment(), **about, "ranks": self.ranks.size})
                 self.emit(self._started(job, subject, seed, folder))
             values = job.train(folder, digest, self.emit)
+            self.emit(Measuring(f"trained; testing on {counted(len(self.tested_on), 'image')}"))
             job.take_statistics()
             detections = job.test()
             left_out = [problem for own in self.ranks.objects(job.problems) for problem in own]

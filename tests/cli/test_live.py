@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ from barlowctl import waits
 from barlowctl.cli import live
 from barlowctl.cli.console import Console
 from barlowctl.cli.live import _Lines, _Live
-from barlowctl.train.events import EpochDone, Evaluated, RunStarted, StepDone
+from barlowctl.train.events import EpochDone, Evaluated, Measuring, RunStarted, StepDone
 
 
 def test_the_start_stays_in_sight_while_the_newest_numbers_change() -> None:
@@ -89,6 +90,21 @@ def test_a_first_step_that_compiles_is_not_what_the_others_take(
     first, *later = capsys.readouterr().out.splitlines()
     assert first == f"step {start + 1}/800  loss 5"
     assert later[-2:] == ["epoch 1/2  loss 5  left 3 min 20 s", "epoch 2/2  loss 5  left 0 s"]
+
+
+def test_of_a_run_whose_steps_are_all_done_what_follows_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a detector that was stopped in its test: no step comes any more."""
+    texts = list[str]()
+    monkeypatch.setattr(waits, "_listener", texts.append)
+    monkeypatch.setattr(live, "FIRST_STEP", 0.01)
+    with live.show(Console()) as display:
+        display(RunStarted(Path("run"), {"recipe": "r"}, 2, 10, 20, 20, ()))
+        display(Measuring("trained; testing on 5 images"))
+        time.sleep(0.1)
+    assert texts == []
+    assert capsys.readouterr().out.splitlines()[-1] == "trained; testing on 5 images ..."
 
 
 def test_a_first_step_that_takes_long_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -223,7 +224,13 @@ def test_the_same_command_goes_on_where_it_was_stopped(
         stopped.setattr(detection, "stop_requests", in_the_test)
         transfer(capsys, *arguments, "--out", tmp_path / "parts", code=3)
         assert next(answers, None) is None
-    resumed = transfer(capsys, *arguments, "--out", tmp_path / "parts")
+    assert barlowctl(["transfer", *map(str, arguments), *TINY, "--out", str(tmp_path / "parts"), "--json"]) == 0
+    out, errors = capsys.readouterr()
+    resumed = json.loads(out)
+    assert ", resumed at step 4" in errors
+    assert "  detector     Mask R-CNN C4, 3 classes" in errors
+    assert "\ntrained; testing on 6 images ...\n" in errors
+    assert "epoch" not in errors
     assert resumed["scores"] == whole["scores"]
     detections = [Path(result["trials"][0]["folder"]) / "detections.json" for result in (whole, resumed)]
     assert detections[0].read_bytes() == detections[1].read_bytes()
@@ -246,7 +253,9 @@ def test_the_dry_run_has_schedules_of_eight_devices_and_of_one(trained: Path, sh
     assert rows[0]["memory"] == rows[2]["memory"] < rows[1]["memory"]
     assert not list(trained.glob("detection-*"))
     assert barlowctl(["transfer", *arguments, *TINY]) == 0
-    (row,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip().startswith("1 ")]
+    out = capsys.readouterr().out
+    assert re.search(r"^ *detector +Faster R-CNN C4 *$", out, re.MULTILINE)
+    (row,) = [line.split() for line in out.splitlines() if line.strip().startswith("1 ")]
     assert (row[-3], row[-1]) == ("s", "s")  # four iterations are no 0.0 hours
 
 

@@ -178,8 +178,9 @@ def test_what_is_detected_is_within_the_image_best_first_and_of_a_class(masks: b
 
 
 def test_it_says_what_it_is() -> None:
-    assert detectors.detector().describe(16).startswith("Mask R-CNN, 3 classes")
-    assert detectors.detector(masks=False).describe(16).startswith("Faster R-CNN, 3 classes")
+    assert detectors.detector().describe(16).startswith("Mask R-CNN C4, 3 classes")
+    assert detectors.detector(head="fpn").describe(16).startswith("Mask R-CNN FPN, 3 classes")
+    assert detectors.detector(masks=False).describe(16).startswith("Faster R-CNN C4, 3 classes")
 
 
 def test_under_autocast_losses_are_float32_and_near() -> None:
