@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from barlowctl.data.beton.pack import PackReport
     from barlowctl.data.beton.reader import Beton
 
-LISTED = 10  # unreadable images that are listed on the terminal
+LISTED = 10  # damaged images that are listed on the terminal
 CLASSES = 5
 """Names of classes that a table lists."""
 
@@ -77,12 +77,12 @@ def say_what_was_met(console: Console, info: Mapping[str, Any]) -> None:
 def _say_what_was_met(
     console: Console, unreadable: Sequence[Sequence[str]], count: int, damaged: Sequence[str], stored: Mapping[str, Any]
 ) -> None:
+    from barlowctl.data.images.unreadable import Problem, listed
     from barlowctl.data.tree.scan_report import lines_of
 
-    for name, reason in unreadable[:LISTED]:
-        console.say(f"unreadable: {name}: {reason}")
-    if count > LISTED:
-        console.say(f"... and {count - LISTED} more (data info --json lists up to 100)")
+    problems = [Problem(name, reason) for name, reason in unreadable]
+    for line in listed(problems, count, " (data info --json lists up to 100)"):
+        console.say(line)
     for name in damaged[:LISTED]:
         console.say(f"damaged, but decoded: {name}")
     for line in lines_of(stored):

@@ -9,7 +9,7 @@ from typing import Any
 
 from barlowctl import shell
 from barlowctl.cli.console import Console
-from barlowctl.cli.data.contents import LISTED, class_rows, text_of
+from barlowctl.cli.data.contents import class_rows, text_of
 
 
 def show_unpacked(console: Console, path: Path, split: str) -> None:
@@ -20,6 +20,7 @@ def show_unpacked(console: Console, path: Path, split: str) -> None:
     """
     from barlowctl.data.beton.pack import flag_of
     from barlowctl.data.beton.survey import survey
+    from barlowctl.data.images.unreadable import Problem, listed
     from barlowctl.data.names import packed_as
     from barlowctl.data.sources import open_source, other_splits
 
@@ -43,9 +44,8 @@ def show_unpacked(console: Console, path: Path, split: str) -> None:
         ]
     rows.append((f"unreadable, {looked_at}", text_of(len(met.unreadable))))
     console.table(f"{path} (not packed)", ("", "value"), rows)
-    for name, reason in met.unreadable[:LISTED]:
-        console.say(f"unreadable: {name}: {reason}")
-    for line in (*source.scan_report.lines(), *(f"note: {note}" for note in met.notes)):
+    unreadable = listed([Problem(name, reason) for name, reason in met.unreadable])
+    for line in (*unreadable, *source.scan_report.lines(), *(f"note: {note}" for note in met.notes)):
         console.say(line)
     flags = shlex.split(flag_of(met.setting)) + ([] if split == "train" else ["--split", split])
     console.next(shell.line("barlowctl", "data", "pack", path, packed_as(path, split), *flags))

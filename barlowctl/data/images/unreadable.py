@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from barlowctl.amounts import counted
 from barlowctl.errors import UserError
 
 OnMeasuring = Literal["raise", "skip"]
 """What a measurement does about such an image: stop, or leave it out and name it."""
 
 PROBLEMS_NAMED = 10
-"""So many are named on a terminal."""
+"""So many reasons are said on a terminal."""
+_EXAMPLES = 3  # names of several images with one reason
 
 REPLACED = "--set data.on_unreadable=replace"
 """With which a run goes on past such an image, also one that began without."""
@@ -89,12 +92,25 @@ def reason_of(error: Unreadable | OSError) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
-def listed(problems: list[Problem]) -> list[str]:
-    """A line for each of the first `PROBLEMS_NAMED` problems, and one that counts the rest."""
+def listed(problems: Sequence[Problem], count: int | None = None, more: str = "") -> list[str]:
+    """A line for each of the first `PROBLEMS_NAMED` reasons, with whom it is of, and one that counts the rest.
+
+    Args:
+        count: of all of them, where `problems` has the first alone. more: where the rest is, behind their number.
+    """
+    names_of: dict[tuple[str, str], list[str]] = {}
+    for problem in problems:
+        names_of.setdefault((problem.split, problem.reason), []).append(problem.name)
     lines = [
-        f"unreadable: {f'{problem.split}: ' if problem.split else ''}{problem.name}: {problem.reason}"
-        for problem in problems[:PROBLEMS_NAMED]
+        f"unreadable: {f'{split}: ' if split else ''}{_named(names)}: {reason}"
+        for (split, reason), names in islice(names_of.items(), PROBLEMS_NAMED)
     ]
-    if len(problems) > PROBLEMS_NAMED:
-        lines.append(f"... and {len(problems) - PROBLEMS_NAMED} more")
-    return lines
+    named = sum(map(len, islice(names_of.values(), PROBLEMS_NAMED)))
+    rest = (len(problems) if count is None else count) - named
+    return [*lines, *([f"... and {rest:,} more{more}"] if rest else [])]
+
+
+def _named(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    return f"{counted(len(names), 'image')} ({', '.join(names[:_EXAMPLES])}{', ...' if names[_EXAMPLES:] else ''})"
