@@ -198,6 +198,7 @@ REASONS = {
     "without split": PYTHON,
     "overwrite=True, or another name": PYTHON,
     "loader.dataset": PYTHON,
+    "dataset.reset_format(); or a transform that gives the same Pillow image or uint8 tensor each time": PYTHON,
     "dataset.transform = None; or one that gives the same Pillow image or uint8 tensor each time": PYTHON,
     "list(dataset), where its images fit in memory; or barlowctl.pack('SHARDS', 'NAME')": PYTHON,
     "Subset, or a Dataset of your own whose labels are words": PYTHON,

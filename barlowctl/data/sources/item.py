@@ -27,6 +27,8 @@ ALLOWED = (
 )
 AS_THEY_ARE = "images as they are, of 8 bits: the views are made and normalised here, as the recipe says"
 WITHOUT_TRANSFORM = "dataset.transform = None; or one that gives the same Pillow image or uint8 tensor each time"
+WITHOUT_FORMAT = "dataset.reset_format(); or a transform that gives the same Pillow image or uint8 tensor each time"
+"""Of Hugging Face's data sets, whose `set_transform` and `with_transform` are a format; they take no attribute."""
 _IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo", "rgb", "pixel_values")
 """What a dictionary calls its image, best first, in small letters."""
 _IN_PNG = ("1", "LA", "P", "RGBA", "I;16", "I")

@@ -22,6 +22,7 @@ from barlowctl.data.labels.numbering import Labels, number_labels
 from barlowctl.data.sources.item import (
     ALLOWED,
     AS_THEY_ARE,
+    WITHOUT_FORMAT,
     WITHOUT_TRANSFORM,
     Item,
     file_of,
@@ -175,7 +176,11 @@ class Items(Source):
     def _data(self, item: Item, name: str) -> bytes | np.ndarray | None:
         """What a source gives of an item; None: it is a file."""
         with _as_unreadable():
-            return None if file_of(item.image) is not None else stored(item.image, name)
+            try:
+                return None if file_of(item.image) is not None else stored(item.image, name)
+            except UserError as views:
+                views.next = self._without_transform()
+                raise
 
     def _check_values(self, data: bytes | np.ndarray, name: str) -> None:
         """Refuse what a transform has normalised: nobody says which of its values are black and white."""
@@ -187,14 +192,18 @@ class Items(Source):
         raise UserError(
             f"{self.title}: {name} has values from {data.min():.3g} to {data.max():.3g}: it is normalised already",
             allowed=f"{AS_THEY_ARE}; floats of 0 to 1; of measured values their range, overrides={{'data.range': ...}}",
-            next=WITHOUT_TRANSFORM,
+            next=self._without_transform(),
         )
+
+    def _without_transform(self) -> str:
+        """How the data set is rid of its transform."""
+        return WITHOUT_FORMAT if hasattr(innermost(self._images), "reset_format") else WITHOUT_TRANSFORM
 
     def _another(self, name: str) -> UserError:
         return UserError(
             f"{self.title}: {name} is another image each time it is read, as by a random transform",
             allowed=AS_THEY_ARE,
-            next=WITHOUT_TRANSFORM,
+            next=self._without_transform(),
         )
 
     def _number(self, values: Sequence[Any], classes: Sequence[str]) -> None:

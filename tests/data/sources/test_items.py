@@ -249,6 +249,22 @@ def test_what_is_no_set_of_images_is_refused(images: Any, message: str, advice: 
     assert advice is None or advice in str(refused.value.next)
 
 
+@pytest.mark.parametrize(
+    "give",
+    [normalised, lambda i: ([COLOUR[i], COLOUR[i]], 0), lambda i: COLOUR[i] + np.random.default_rng().integers(9)],
+)
+@pytest.mark.parametrize("within", [lambda dataset: dataset, lambda dataset: Subset(dataset, range(3))])
+def test_a_transform_of_hugging_faces_is_taken_away_by_its_format(give: Any, within: Any) -> None:
+    """Their data sets have no attribute `transform`: one that is set changes nothing."""
+
+    class Dataset(Own):
+        def reset_format(self) -> None: ...
+
+    with pytest.raises(UserError) as refused:
+        Items(within(Dataset(give)))
+    assert str(refused.value.next).startswith("dataset.reset_format(); or a transform that gives the same")
+
+
 def test_a_random_transform_that_the_first_looks_miss_is_seen_when_images_are_used() -> None:
     dataset = Own(lambda i: GREY[i % 4] + (len(dataset.read) > 200 and i == 77), 90)
     items = Items(dataset)
