@@ -51,7 +51,8 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
             given |= bound.get("options", {})
             for name, value in given.items():
                 if name in hints and not _fits(value, hints[name]):
-                    raise wrong_kind(_called(function), name, value, given, _words(hints[name]))
+                    where, wrong = _unfit(name, value, hints[name])
+                    raise wrong_kind(_called(function), where, wrong, given, _words(hints[name]))
             missing = {
                 name: _words(hints[name])
                 for name, parameter in signature.parameters.items()
@@ -125,6 +126,17 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is Sequence:
         return _is_list(value) and (not isinstance(value, Collection) or all(_fits(v, arguments[0]) for v in value))
     return isinstance(value, NoneType if origin is None else origin)
+
+
+def _unfit(name: str, value: Any, hint: Any) -> tuple[str, Any]:
+    """What does not fit, and where: the first such item of a list that is taken, else the argument itself."""
+    choices = get_args(hint) if (get_origin(hint) or hint) in (Union, UnionType) else (hint,)
+    items = [get_args(choice)[0] for choice in choices if get_origin(choice) is Sequence]
+    if items and _is_list(value) and isinstance(value, Sequence):
+        return next(
+            (f"{name}[{row}]", item) for row, item in enumerate(value) if not any(_fits(item, kind) for kind in items)
+        )
+    return name, value
 
 
 def _is_list(value: Any) -> bool:

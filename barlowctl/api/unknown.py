@@ -135,8 +135,10 @@ def _call(function: str, arguments: Mapping[str, Any]) -> str:
 
 
 def described(value: Any) -> str:
-    """What a value is: `5, an int`; what is long by its kind alone."""
+    """What a value is: `5, an int`; what is long by its kind alone; a function or a class by its name."""
     text = repr(value)
+    if isinstance(name := getattr(value, "__name__", None), str) and " at 0x" in text:
+        return f"{name!r}, {kind_of(value)}"
     long = len(text) > _LONGEST_NAMED or "\n" in text or " at 0x" in text
     return kind_of(value) if long else f"{text}, {kind_of(value)}"
 

@@ -69,6 +69,31 @@ def test_what_is_said(options: dict[str, Any], message: str, allowed: str, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+def own_measure(features: Any) -> float:
+    return 0.0
+
+
+@pytest.mark.parametrize(
+    ("measures", "message"),
+    [
+        ([own_measure], "measures[0] is 'own_measure', a function"),
+        (["knn", lambda features: 0.0], "measures[1] is '<lambda>', a function"),
+        (("knn", None), "measures[1] is None, a NoneType"),
+        ([["knn"]], "measures[0] is ['knn'], a list"),
+        (own_measure, "measures is 'own_measure', a function"),
+        ("knn", "measures is 'knn', a str"),
+        ({"knn": 1}, "measures is {'knn': 1}, a dict"),
+    ],
+)
+def test_an_item_that_is_not_taken_is_named(measures: Any, message: str) -> None:
+    """Of a list with one wrong item it was said that a list is no list."""
+    network = object.__new__(barlowctl.Network)
+    with pytest.raises(barlowctl.UserError) as refused:
+        network.probe(measures=measures)
+    assert str(refused.value) == message
+    assert refused.value.__notes__ == ["allowed: a list, each a string"]
+
+
 def test_numbers_of_numpy_and_whatever_gives_paths_are_taken(tmp_path: Path) -> None:
     """They fit: what is refused is what they say."""
     with pytest.raises(barlowctl.UserError, match="the list of images is empty"):
