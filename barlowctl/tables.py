@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 Header = Sequence[str]
 Rows = Sequence[Sequence[str]]
@@ -30,6 +30,11 @@ def markdown(header: Header, rows: Rows) -> str:
     lines = ["| " + " | ".join(map(_in_markdown, header)) + " |", "|---|" + "---:|" * (len(header) - 1)]
     lines += ["| " + " | ".join(map(_in_markdown, row)) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def markdown_notes(lines: Iterable[str]) -> str:
+    """What stands below such a table: an entry a line, for lines that follow one another are one paragraph there."""
+    return "".join(f"- {' '.join(line.split())}\n" for line in lines)
 
 
 def latex(header: Header, rows: Rows) -> str:

@@ -59,3 +59,9 @@ def test_markdown_keeps_its_columns_whatever_a_cell_holds() -> None:
 def test_csv_comes_back_by_the_names_of_its_columns() -> None:
     text = tables.as_csv(["a", "b"], [{"a": "x,\ny", "b": 1.25}, {"a": None}])
     assert list(csv.DictReader(io.StringIO(text))) == [{"a": "x,\ny", "b": "1.25"}, {"a": "", "b": ""}]
+
+
+def test_each_note_below_a_table_is_an_entry_of_a_list() -> None:
+    """Lines alone are one paragraph, in which notes ran into one another."""
+    assert tables.markdown_notes(["a is b.", "c\n  d."]) == "- a is b.\n- c d.\n"
+    assert tables.markdown_notes([]) == ""

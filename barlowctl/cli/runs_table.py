@@ -187,16 +187,19 @@ def _number(group: Group, measure: Measure) -> str:
     mean, deviation = group.mean(measure), group.deviation(measure)
     if mean is None:
         return tables.MISSING
-    percent = measure.source != "online" or measure.key in ("knn", "linear")
-    decimals = 2 if percent or abs(mean) >= 1.0 else 4
+    decimals = 2 if _is_percent(measure) or abs(mean) >= 1.0 else 4
     text = f"{mean:z.{decimals}f}" + ("" if deviation is None else f" ± {deviation:.{decimals}f}")
     number = len(group.values[measure])
     return text if number == len(group.runs) else f"{text} (of {number})"
 
 
+def _is_percent(measure: Measure) -> bool:
+    return measure.source != "online" or measure.key in ("knn", "linear")
+
+
 def _about(groups: Sequence[Group], columns: Sequence[Measure]) -> list[str]:
     """What the numbers are."""
-    lines = []
+    lines = ["accuracies are in percent"] if any(map(_is_percent, columns)) else []
     if any(group.deviation(measure) is not None for group in groups for measure in columns):
         lines.append("mean ± sample standard deviation over seeds")
     if any(measure.source == "online" for measure in columns):
@@ -238,7 +241,8 @@ def _text(
         columns = list(dict.fromkeys(key for record in records for key in record))
         return tables.as_csv(columns, [{**record, "runs": " ".join(record["runs"])} for record in records])
     if ending == ".md":
-        return "\n".join([tables.markdown(header, rows), "", *(f"Note: {note}." for note in notes)]) + "\n"
+        below = tables.markdown_notes(f"{note}." for note in notes)
+        return f"{tables.markdown(header, rows)}\n\n{below}".rstrip("\n") + "\n"
     return tables.latex_comments(["needs \\usepackage{booktabs}", *notes]) + tables.latex(header, rows) + "\n"
 
 

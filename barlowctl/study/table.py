@@ -13,7 +13,7 @@ from barlowctl.study.students_t import quantile
 from barlowctl.study.study import Study
 from barlowctl.tables import as_csv as records_as_csv
 from barlowctl.tables import latex as as_latex
-from barlowctl.tables import latex_comments
+from barlowctl.tables import latex_comments, markdown_notes
 from barlowctl.tables import markdown as as_markdown
 
 Row = dict[str, Any]
@@ -217,7 +217,7 @@ def _difference(row: Row) -> str:
 def markdown(study: Study, table: Sequence[Row]) -> str:
     """The tables as Markdown, with what is missing said below them."""
     parts = [f"{as_markdown(header, lines)}\n" for header, lines in tables(table)]
-    return "\n".join([*parts, *notes(study, table)]) + "\n"
+    return "\n".join([*parts, markdown_notes(notes(study, table))]).rstrip("\n") + "\n"
 
 
 def latex(study: Study, table: Sequence[Row], recipe: str) -> str:

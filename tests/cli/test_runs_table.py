@@ -43,7 +43,10 @@ def test_seeds_are_a_row_in_latex_markdown_and_csv(runs: Path, capsys: Captured)
     assert r"runs & objective.lambd & seeds & online kNN \\" in lines
     assert rf"a & 0.02 & 2 & 41.50 $\pm$ {spread:.2f} \\" in lines
     assert r"b & 0.5 & 1 & 30.00 \\" in lines
-    assert f"| a | 0.02 | 2 | 41.50 ± {spread:.2f} |" in Path("table.md").read_text().splitlines()
+    written = Path("table.md").read_text().splitlines()
+    assert f"| a | 0.02 | 2 | 41.50 ± {spread:.2f} |" in written
+    assert written[-4:-1] == ["", "- accuracies are in percent.", "- mean ± sample standard deviation over seeds."]
+    assert written[-1].startswith("- online: ")
     rows = list(csv.DictReader(Path("table.csv").read_text().splitlines()))
     assert [(row["label"], row["runs"], row["online kNN n"]) for row in rows] == [
         ("a", "a-0 a-1", "2"),
