@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from barlowctl import shell
+from barlowctl.amounts import counted
 from barlowctl.cli import completion, limits, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
@@ -198,7 +199,9 @@ def ablate(
     command = StudyCommand(console, directory, tuple(whole), runtime, data or directory.dataset, parallel, left_out)
     if cell is not None and cell >= len(directory.cells):
         raise UserError(
-            f"--cell is {cell}, but the plan has {len(directory.cells)} cells", allowed="0 and on", next="--cell 0"
+            f"--cell is {cell}, but the plan has {counted(len(directory.cells), 'cell')}",
+            allowed=f"0 to {len(directory.cells) - 1}" if len(directory.cells) > 1 else "0",
+            next="--cell 0",
         )
     by_flag = {
         "--methods": methods,
@@ -217,7 +220,7 @@ def ablate(
         print_array_script(command, [*again, *slot_arguments(device, threads)], options.slurm_values(slurm_options))
     elif show:
         directory.check()
-        show_results(command)
+        show_results(command, elsewhere=True)
     elif cell is not None:
         run_cells(command, [cell])
     else:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 from barlowctl.amounts import counted
 from barlowctl.cli.study_command import StudyCommand
 from barlowctl.errors import UserError
 
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What the system says where a folder is another's, or its disk can only be read."""
 
-def show_results(command: StudyCommand, *, quick: bool = False, last: bool = True) -> None:
+
+def show_results(command: StudyCommand, *, quick: bool = False, last: bool = True, elsewhere: bool = False) -> None:
     """Tables and figures of what is finished.
 
     Args:
         quick: until all is finished, no figures, and no tables shown. last: this is the command's result.
+        elsewhere: the study may be another's, where nothing can be written: then the tables are shown alone.
 
     Raises:
         UserError: nothing is finished.
     """
     from barlowctl.study import table
     from barlowctl.study.cells import finished_of_all_layers, write_results
+    from barlowctl.study.directory import not_writable
 
     console, cells = command.console, command.directory.cells
     directory = command.directory.with_finished(command.whole)
@@ -29,7 +37,13 @@ def show_results(command: StudyCommand, *, quick: bool = False, last: bool = Tru
             f"nothing of this is finished in '{directory.out}' (another process may be at it)",
             next="without --show",
         )
-    files, why = write_results(directory, figures=not quick)
+    files: list[Path] = []
+    try:
+        files, why = write_results(directory, figures=not quick)
+    except OSError as error:
+        if not elsewhere or error.errno not in NOT_OURS:
+            raise
+        why = f"note: no files were written: {not_writable(directory.out, error).message}"
     documents = []
     for study in directory.studies:
         rows = table.rows(directory, study)
@@ -43,11 +57,10 @@ def show_results(command: StudyCommand, *, quick: bool = False, last: bool = Tru
     for text in (why, finished_of_all_layers(directory)):
         if text:
             console.say(text)
-    console.say(
-        f"{finished} of {counted(len(cells), 'cell')} {'is' if len(cells) == 1 else 'are'} finished; written into "
-        f"{directory.out}:"
-    )
-    console.say("  " + ", ".join(file.name for file in files))
+    written = f"; written into {directory.out}:" if files else ""
+    console.say(f"{finished} of {counted(len(cells), 'cell')} {'is' if len(cells) == 1 else 'are'} finished{written}")
+    if files:
+        console.say("  " + ", ".join(file.name for file in files))
     summary = {
         "recipe_name": directory.base.name,
         "seeds": list(directory.seeds),

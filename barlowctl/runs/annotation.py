@@ -24,10 +24,14 @@ def write_note(run: Path, text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise UserError("the note is not text in UTF-8", next="write it in UTF-8") from None
-    if text.strip():
-        rundir.write_bytes(run / NOTE, f"{text.strip()}\n".encode())
-    else:
-        files.remove(run / NOTE)
+    try:
+        if text.strip():
+            files.write_bytes(run / NOTE, f"{text.strip()}\n".encode())
+        else:
+            files.remove(run / NOTE)
+    except OSError as error:
+        why = why_not_written(error, run)
+        raise UserError(f"'{run / NOTE}' cannot be written: {why}", next=shell.line("ls", "-ld", run)) from error
 
 
 def rename(run: Path, name: str) -> Path:

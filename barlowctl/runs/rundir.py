@@ -260,7 +260,9 @@ def lock(run: Path) -> Iterator[None]:
         UserError: another process holds it, or the directory cannot be written to.
     """
     try:
-        (run / "lock").touch()
+        open(
+            run / "lock", "ab"
+        ).close()  # as it is opened below; `touch` succeeds on a file of one's own that is read-only
     except OSError as error:
         raise UserError(
             f"'{run}' cannot be written to: {why_not_written(error, run)}",

@@ -263,8 +263,10 @@ def _write_both(first: Path, text: str, second: Path, other: str) -> None:
 
 def not_writable(out: Path, error: OSError) -> UserError:
     """What is said where a study's directory cannot be written to."""
-    why = why_not_written(error, out)
-    return UserError(f"'{out}' cannot be written to: {why}", next="name another directory with --out")
+    refused = Path(error.filename or out)
+    folder = refused.parent if out in refused.parents else out  # its own, or that of cells
+    why = why_not_written(error, folder)
+    return UserError(f"'{folder}' cannot be written to: {why}", next="name another directory with --out")
 
 
 def _other_images(out: Path, before: Record, images: Mapping[str, Any]) -> UserError:

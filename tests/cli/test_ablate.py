@@ -445,7 +445,8 @@ def test_what_a_study_cannot_take_is_said(recipe: Path, grid: Path, capsys: Capt
     [
         ([], "no study was named"),
         (["--loss", "--only", "only-invarianc"], "did you mean 'only-invariance'"),
-        (["--loss", "--cell", "99"], "the plan has 7 cells"),
+        (["--loss", "--cell", "99"], "the plan has 7 cells\nallowed: 0 to 6\n"),
+        (["--loss", "--only", "baseline", "--cell", "1"], "the plan has 1 cell\nallowed: 0\n"),
         (["--loss", "--print-sbatch", "--slurm-option", "gpu"], "NAME=VALUE"),
         (["--loss", "--recipe", "quikstart"], "quickstart"),
     ],

@@ -50,6 +50,20 @@ def test_a_note_is_shown_wherever_the_run_is(runs: Path, capsys: Captured) -> No
     assert not (runs / "first" / "note.txt").exists()
 
 
+def test_a_note_in_a_folder_that_is_another_s(runs: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way on was said to be the run's resumption."""
+
+    def refused(path: Path, content: bytes) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("barlowctl.files.write_bytes", refused)
+    assert barlowctl(["runs", "note", "first", "seed 0"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: 'runs/first/note.txt' cannot be written: Permission denied",
+        "next: ls -ld runs/first",
+    ]
+
+
 def test_a_run_has_another_name_and_all_that_it_had(runs: Path, capsys: Captured) -> None:
     before = weights(runs / "first")
     document = documents(capsys, "rename", "first", "best")

@@ -8,6 +8,7 @@ import io
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,6 +97,24 @@ def test_a_lock_that_cannot_be_cleared_does_not_hide_the_error(tmp_path: Path, m
         raise UserError("what went wrong")
     with rundir.lock(tmp_path):
         pass
+
+
+def test_a_lock_of_one_s_own_that_is_read_only_is_refused_as_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`touch` succeeds on it; root, who may write, gets the system's answer to others."""
+    (tmp_path / "lock").touch()
+    opened = io.open
+
+    def refused(path: str | Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        if Path(path).name == "lock" and set(mode) & set("wa+"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, mode, *arguments, **options)
+
+    monkeypatch.setattr("builtins.open", refused)
+    with pytest.raises(UserError, match="cannot be written to: Permission denied") as error, rundir.lock(tmp_path):
+        pass
+    assert error.value.next == "make it writable, or start a run elsewhere"
 
 
 def test_a_full_disk_keeps_nobody_from_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

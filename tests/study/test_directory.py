@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import statistics
@@ -15,11 +16,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from barlowctl.assemble.machine import Runtime
+from barlowctl.cli.console import Console
+from barlowctl.cli.study_command import StudyCommand
+from barlowctl.cli.study_results import show_results
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
 from barlowctl.study import figure, studies, table
 from barlowctl.study.cells import finished_of_all_layers, write_results
-from barlowctl.study.directory import StudyDirectory
+from barlowctl.study.directory import StudyDirectory, not_writable
 
 OVERRIDES = ["model.projector=[64, 64]", "seed=3", "views.first.erase=0.2", "views.second.erase=0.2"]
 BASE = load.load("quickstart", OVERRIDES)
@@ -328,6 +333,34 @@ def test_a_damaged_record_is_named(tmp_path: Path, damage: str) -> None:
         with pytest.raises(UserError, match=file.name) as raised:
             read() if read else directory.cells[0].record
         assert str(file) in str(raised.value.next)
+
+
+def test_the_tables_of_another_s_study_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A colleague's folder, which may be read: nothing was shown where the files could not be written."""
+    directory = study_directory(tmp_path, "asymmetry", seeds=1)
+    directory.open({"train": "here"})
+    fill(directory)
+
+    def refused(path: Path, text: str, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("barlowctl.study.cells.write_text", refused)
+    command = StudyCommand(Console(), directory, directory.studies, Runtime(), None, 1)
+    show_results(command, elsewhere=True)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "stop-gradient 1/1 75.00 80.00" in text
+    assert f"note: no files were written: '{tmp_path}' cannot be written to: Permission denied" in text
+    assert text.endswith("4 of 4 cells are finished")
+    with pytest.raises(PermissionError):
+        show_results(command)
+    for refused_file, folder in (
+        (tmp_path / "study.json", tmp_path),
+        (tmp_path / "cells" / "a" / "x", tmp_path / "cells" / "a"),
+    ):
+        error = PermissionError(errno.EACCES, "Permission denied", str(refused_file))
+        assert not_writable(tmp_path, error).message == f"'{folder}' cannot be written to: Permission denied"
 
 
 def test_what_changes_the_meaning_of_a_number_stands_below_the_table(tmp_path: Path) -> None:

@@ -104,6 +104,10 @@ SCENARIOS = {
     "a run cannot be renamed": Scenario(
         ["runs", "rename", "done", "best"], failing("os.rename", OSError(13, "Permission denied"))
     ),
+    "a note cannot be written": Scenario(
+        ["runs", "note", "done", "seed 0"],
+        failing("barlowctl.files.write_bytes", PermissionError(13, "Permission denied")),
+    ),
     "nobody to ask about a removal": Scenario(["runs", "remove", "stopped"]),
     "a run that another started from is removed": Scenario(["runs", "remove", "done", "--yes"], started_from_it),
     "a run is removed that others lie in": Scenario(["runs", "remove", "done", "--yes"], another_in_it),
