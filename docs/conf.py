@@ -6,6 +6,7 @@ Nothing in what is built comes from another host: fonts are the system's, the se
 from __future__ import annotations
 
 import inspect
+import posixpath
 import re
 import sys
 from pathlib import Path
@@ -74,6 +75,7 @@ class Commands(RegexLexer):
 
 TYPED = re.compile(r"^(barlowctl|bash|docker|export|hf|lightly-train|make|pip|python3?|spt|torchrun) ", re.MULTILINE)
 NUMBERS = re.compile(r"(?=.*\d)[-+±\d.,:()/%x ^e]+( to [-+±\d.,:()/%x ^e]+)?")
+FILE = re.compile(r"[\w/.-]+\.md")
 HYPHEN = re.compile(r"(\d[\d.]*e-\d+|\d{4}-\d\d-\d\d|\b[A-Za-z]+-\d+\b|(?<![\w-])--[a-z][\w-]*)")
 IN_A_WORD = re.compile(r"(?<=[\w)\]}][/._=,:(|-])(?=[\w\[{\"])|(?<=[(\[{/])(?=\w)")
 ROOM = {"cell": 24, "text": 40, "title": 18}  # characters of code that stand on one line whatever the screen
@@ -165,6 +167,16 @@ def _defaults_that_are_made(
     return signature and signature.replace("<factory>", "..."), returns
 
 
+def _pages_by_their_titles(app: Sphinx, tree: nodes.document, page: str) -> None:
+    """A link that is named by a file (`data.md`), as in the repository, is named by the page's title on the site."""
+    for reference in tree.findall(nodes.reference):
+        if reference.get("internal") and FILE.fullmatch(reference.astext()):
+            target = reference["refuri"].partition("#")[0].removesuffix(".html")
+            title = app.env.titles[posixpath.normpath(posixpath.join(posixpath.dirname(page), target or page))]
+            reference.clear()
+            reference += nodes.inline("", title.astext().partition(":")[0])
+
+
 def _search_without_logs(app: Sphinx, env: BuildEnvironment) -> None:
     """The search leaves out the log, the changelog and dated measurements, which have every word and would stand before
     the page that explains it. The navigation has them."""
@@ -180,6 +192,7 @@ def setup(app: Sphinx) -> None:
     app.connect("source-read", _within_the_site)
     app.connect("doctree-read", _strings_as_python_has_them)
     app.connect("doctree-read", _where_lines_break)
+    app.connect("doctree-resolved", _pages_by_their_titles)
     app.connect("env-updated", _search_without_logs)
     app.add_lexer("commands", Commands)
 

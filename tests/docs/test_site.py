@@ -123,6 +123,10 @@ def test_the_site_is_built_without_a_warning_and_takes_nothing_from_another_host
     with_word = {searched["docnames"][place] for place in searched["terms"]["winograd"]}
     assert "step" in with_word
     assert [page for page in with_word if page in ("experiments", "changelog") or page.startswith("benchmarks/")] == []
+    assert re.findall(r"<a [^>]*internal[^>]*>(?:<[^>]*>)*([^<]+\.md)<", built) == [], (
+        "a page that is named by its file"
+    )
+    assert "<span>Experiment log</span></a>, third" in built
     pages = {name: (site / name).read_text(encoding="utf-8") for name in ("howto/photos.html", "objective.html")}
     assert re.findall("[\u2013\u2014][a-z]+", built) == [], "the name of an option with a dash for its two hyphens"
     assert '<span class="n">--shorter-side 256</span>' in pages["howto/photos.html"], "an option without its value"
