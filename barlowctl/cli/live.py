@@ -177,7 +177,9 @@ class _Lines:
                     self._say_where(f"step {event.step:,}/{self.steps:,}", _text(event.values, ("loss",)), event.step)
                     self.patience = min(2.0 * self.patience, PATIENCE[1])
             case EpochDone():
-                text = _text({**self.last, **event.values}, ("loss", *self.terms, "lr_weights", "images_per_second"))
+                text = _text(event.values, ("loss", "images_per_second"))
+                if of_step := _text(self.last, (*self.terms, "lr_weights")):
+                    text = f"mean {text}  last step: {of_step}"
                 where = f"epoch {event.epoch + 1}/{self.epochs}"
                 if self.iterations:
                     where = f"iteration {event.step:,}/{self.steps:,}"

@@ -49,7 +49,7 @@ def test_a_line_of_an_epoch_shows_its_last_step(capsys: pytest.CaptureFixture[st
     display(StepDone(2, 0, logged=False, values={"loss": 7.0}))
     display(StepDone(3, 0, logged=False, values={"loss": 5.0, "invariance": 4.0}))
     display(EpochDone(3, 0, {"loss": 7.0}))
-    assert "loss 7  invariance 4  " in capsys.readouterr().out
+    assert "mean loss 7  last step: invariance 4  " in capsys.readouterr().out
 
 
 def test_within_a_long_epoch_lines_come_ever_more_seldom(
@@ -90,6 +90,19 @@ def test_a_first_step_that_compiles_is_not_what_the_others_take(
     first, *later = capsys.readouterr().out.splitlines()
     assert first == f"step {start + 1}/800  loss 5"
     assert later[-2:] == ["epoch 1/2  loss 5  left 3 min 20 s", "epoch 2/2  loss 5  left 0 s"]
+
+
+def test_a_line_of_an_epoch_says_what_is_its_mean_and_what_its_last_step_s(capsys: pytest.CaptureFixture[str]) -> None:
+    """Terms of a last, smaller batch stood beside the mean loss as if they added up to it."""
+    display = _Lines(Console())
+    display(RunStarted(Path("run"), {"recipe": "r"}, 2, 2, 2, 0, ("invariance", "redundancy")))
+    capsys.readouterr()
+    for step, loss in ((1, 7.0), (2, 3.0)):
+        values = {"loss": loss, "invariance": loss - 1.0, "redundancy": 100.0, "lr_weights": 0.1}
+        display(StepDone(step, 0, logged=step == 1, values=values))
+    display(EpochDone(2, 0, {"loss": 5.0, "images_per_second": 80.0, "data_wait": 0.1}))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("epoch 1/1  mean loss 5  images/s 80  last step: invariance 2  redundancy 100  lr 0.1")
 
 
 def test_of_a_run_whose_steps_are_all_done_what_follows_is_said(
