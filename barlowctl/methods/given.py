@@ -10,7 +10,9 @@ from torch import Tensor
 
 from barlowctl.amounts import counted
 from barlowctl.errors import UserError, kind_of
+from barlowctl.objective.batch_mean import WITHOUT_SINGLE
 
+_SINGLE = "Expected more than 1 value per channel"  # torch's, of batch norm
 VIEWS = "a list of float tensors (N, C, H, W), one for each view, of the same N images"
 
 
@@ -41,7 +43,7 @@ def check_views(views: Any) -> None:
 
 @contextmanager
 def too_few_explained(name: str, views: Sequence[Tensor], least: int) -> Iterator[None]:
-    """Where fewer views than a method takes come to an error that says nothing of it, say it.
+    """Where fewer views than a method takes, or views of one image, come to an error that says nothing of it, say it.
 
     Args:
         name: of the method. least: how many views it takes, at least.
@@ -51,6 +53,12 @@ def too_few_explained(name: str, views: Sequence[Tensor], least: int) -> Iterato
     except UserError:
         raise
     except Exception as error:
+        if _SINGLE in str(error) and max(map(len, views), default=0) == 1:
+            raise UserError(
+                f"{name} got views of 1 image, and batch norm in training takes means over at least 2",
+                allowed="at least 2 images",
+                next=WITHOUT_SINGLE,
+            ) from error
         if len(views) >= least:
             raise
         raise UserError(

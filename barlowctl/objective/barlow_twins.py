@@ -21,6 +21,7 @@ from torch import Tensor
 
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError, did_you_mean, instead
+from barlowctl.objective.batch_mean import WITHOUT_SINGLE
 from barlowctl.objective.batch_statistics import center, full_precision, standardize
 from barlowctl.objective.correlation import cross_entropy_terms, gram_terms, primal_terms
 from barlowctl.objective.devices import check_devices
@@ -236,7 +237,7 @@ def check_embeddings(z1: Tensor, z2: Tensor, ranks: Ranks) -> None:
     if z1.shape[0] < 2 and ranks.size == 1:
         raise UserError(
             f"the loss needs at least 2 samples to correlate over, got {z1.shape[0]}",
-            next="--set data.drop_last=true",
+            next=WITHOUT_SINGLE,
         )
     if z1.shape[1] < 1:
         raise UserError("the embeddings have 0 dimensions", allowed="at least 1")

@@ -24,6 +24,10 @@ class _BatchMean(torch.autograd.Function):
         return (grad / ctx.count).expand(ctx.shape), None, None
 
 
+WITHOUT_SINGLE = "leave out a last batch of one image: DataLoader(..., drop_last=True)"
+"""What to do about a batch of one image in somebody's own training; a run refuses it before it begins."""
+
+
 def batch_mean(rows: Tensor, ranks: Ranks = ALONE, shares: Sequence[int] | None = None) -> Tensor:
     """The mean of one row per image over the batch of all ranks: `(n, ...)` -> `(...)`, the same on every rank.
 

@@ -23,6 +23,7 @@ from torch.autograd.function import once_differentiable
 
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
+from barlowctl.objective.batch_mean import WITHOUT_SINGLE
 from barlowctl.objective.batch_statistics import full_precision, wide_dtype
 from barlowctl.objective.similarity import agreed_shares, check_pair, in_one_block, row_blocks, unit_rows
 from barlowctl.objective.spread import direction_spread
@@ -69,7 +70,7 @@ def nt_xent(
     check_pair(z1, z2, temperature=temperature)
     shares = agreed_shares(z1, ranks, shares)
     if sum(shares) < 2:
-        raise UserError("a single image has no negatives", allowed="at least 2 images")
+        raise UserError("a single image has no negatives", allowed="at least 2 images", next=WITHOUT_SINGLE)
     with full_precision(z1):
         unit1, unit2 = unit_rows(z1), unit_rows(z2)
         loss, similarity, accuracy = _NTXent.apply(unit1, unit2, temperature, ranks, shares)

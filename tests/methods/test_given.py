@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.errors import UserError
+from barlowctl.losses import BarlowTwins, SimCLR, VICReg
 from barlowctl.methods import Method
 
 
@@ -65,6 +66,21 @@ def test_what_are_no_views_is_refused(views: Any, words: str) -> None:
     with pytest.raises(UserError, match=f"^{words}\n") as refused:
         Agreement()(views)
     assert refused.value.__notes__[0].startswith("allowed: a list of ")
+
+
+def test_a_single_image_in_ones_own_training_leads_to_what_a_loader_of_torchs_takes() -> None:
+    """Batch norm's error spoke of channels, and advice of a key of recipes, which such a training has not."""
+    method = Agreement()
+    method.backbone = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(8))
+    advice = "leave out a last batch of one image: DataLoader(..., drop_last=True)"
+    with pytest.raises(UserError, match=r"^Agreement got views of 1 image, and batch norm in training") as refused:
+        method([PIXELS[:1], PIXELS[:1]])
+    assert refused.value.__notes__ == ["allowed: at least 2 images", f"next: {advice}"]
+    for loss in (BarlowTwins(), VICReg(), SimCLR()):
+        with pytest.raises(UserError) as refused:
+            loss(torch.randn(1, 8), torch.randn(1, 8))
+        assert refused.value.__notes__[-1] == f"next: {advice}"
+        assert loss(torch.randn(2, 8), torch.randn(2, 8)).loss.isfinite()
 
 
 def test_an_error_of_ones_own_method_stays_as_it_is() -> None:
