@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -33,6 +34,7 @@ from barlowctl.data.sources.read_options import ReadOptions
 from barlowctl.data.sources.sample import conversion_of
 from barlowctl.data.sources.tables import plain
 from barlowctl.errors import UserError
+from barlowctl.files import remove
 from barlowctl.output_paths import check_file
 from barlowctl.recipe.schema import Recipe
 
@@ -127,12 +129,33 @@ def pack(
         return Packed(fspath(out), reports)
 
 
-def stand_in(images: Any, recipe: Recipe) -> tuple[str, list[str]]:
+@contextmanager
+def standing_in(images: Any, recipe: Recipe, begun: Callable[[], bool]) -> Iterator[tuple[str, list[str]]]:
+    """A context for what `stand_in` gives: where an error ends it before a run has begun, what it made is removed.
+
+    What was in the data home before, or is a launcher's other processes' too, stays. begun: whether the run has.
+    """
+    made: list[Path] = []
+    try:
+        yield stand_in(images, recipe, made)
+    except Exception:
+        if not begun() and launcher.detect().size == 1:
+            for place in made:
+                remove(place)
+                with suppress(OSError):  # another split is there, or another list
+                    place.parent.rmdir()
+        raise
+
+
+def stand_in(images: Any, recipe: Recipe, made: list[Path]) -> tuple[str, list[str]]:
     """What is trained on for images in memory: a name or path that the run notes, and that is there when it goes on.
     Beside it what should be known of the images, which nobody has read.
 
     A list of files becomes a folder of links; torchvision's ImageFolder is its folder; all others are packed into the
     data home, once: the name says which images these are.
+
+    Args:
+        made: files and folders that are made are added to it.
 
     Raises:
         UserError: no images, or several processes, each of which would pack them.
@@ -141,7 +164,7 @@ def stand_in(images: Any, recipe: Recipe) -> tuple[str, list[str]]:
     if not hasattr(images, "__getitem__") and isinstance(images, Iterable) and not hasattr(images, "dataset"):
         images = list(images)
     if isinstance(images, list | tuple) and all(isinstance(image, str | PathLike) for image in images):
-        return folder_of(images), []
+        return folder_of(images, made), []
     choices = choices_of(preprocessing_of(recipe))
     given = in_memory(images, choices)
     processes = launcher.detect().size
@@ -160,6 +183,7 @@ def stand_in(images: Any, recipe: Recipe) -> tuple[str, list[str]]:
             conversion = conversion_of(items, of_bands(items, choices), lambda: opened["train"])
             policy: Literal["skip", "fail"] = "skip" if recipe.data.on_unreadable == "replace" else "fail"
             write_packed(items, target, workers=usable_cores(), on_unreadable=policy, conversion=conversion)
+            made.append(target)
     noted = (Beton.open(home.dataset_file(name, split)).info.get("notes", ()) for split in opened)
     return name, list(dict.fromkeys(note for notes in noted for note in notes))
 

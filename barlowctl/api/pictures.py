@@ -89,8 +89,11 @@ def in_memory(images: Any, choices: Choices, *, classes: Sequence[str] = ()) -> 
     return InMemory(images, ranged=choices.range != Choices().range, classes=classes)
 
 
-def folder_of(paths: Iterable[str | os.PathLike[str]]) -> str:
+def folder_of(paths: Iterable[str | os.PathLike[str]], made: list[Path] | None = None) -> str:
     """A folder of links to image files, to be trained on and found again: in the data home, named after the list.
+
+    Args:
+        made: the folder is added to it where it was not there before.
 
     Raises:
         UserError: no files, or one that is not there.
@@ -114,4 +117,6 @@ def folder_of(paths: Iterable[str | os.PathLike[str]]) -> str:
             temporary.mkdir()
             for number, file in enumerate(files):
                 (temporary / f"{number:0{width}}-{file.name}").symlink_to(file)
+            if made is not None:
+                made.append(folder)
     return str(folder)

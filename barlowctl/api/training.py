@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Unpack
@@ -15,7 +15,7 @@ from barlowctl.api.arguments import checked
 from barlowctl.api.initial import weights_named
 from barlowctl.api.network import OnEvent
 from barlowctl.api.options import Training
-from barlowctl.api.packing import stand_in
+from barlowctl.api.packing import standing_in
 from barlowctl.api.process import as_a_command, memory_returned
 from barlowctl.api.recipes import RecipeLike, open_recipe, override_texts
 from barlowctl.api.run import Run
@@ -191,23 +191,27 @@ def _train_recipe(recipe: RecipeLike | None, watch: _Watch, **options: Unpack[Tr
         chosen, directory = resumed.recipe, resumed.directory
         data = resumed.dataset() if data is None else data
     notes: Sequence[str] = ()
-    if isinstance(data, str | PathLike):
-        data = fspath(data)
-    elif data is not None:
-        data, notes = stand_in(data, chosen)
-    trained = train(
-        chosen,
-        Runtime(
-            options.get("device", "auto"), options.get("threads"), options.get("workers"), options.get("loader", "auto")
-        ),
-        data,
-        directory,
-        show=lambda first: _watching(watch),
-        resume=resume is not None,
-        monitors=[name for name in ("tensorboard", "wandb") if options.get(name)],
-        stop=watch.stop,
-        notes=notes,
-    )
+    with ExitStack() as held:
+        if isinstance(data, str | PathLike):
+            data = fspath(data)
+        elif data is not None:
+            data, notes = held.enter_context(standing_in(data, chosen, lambda: watch.run is not None))
+        trained = train(
+            chosen,
+            Runtime(
+                options.get("device", "auto"),
+                options.get("threads"),
+                options.get("workers"),
+                options.get("loader", "auto"),
+            ),
+            data,
+            directory,
+            show=lambda first: _watching(watch),
+            resume=resume is not None,
+            monitors=[name for name in ("tensorboard", "wandb") if options.get(name)],
+            stop=watch.stop,
+            notes=notes,
+        )
     return trained.run
 
 

@@ -16,6 +16,7 @@ from torchvision.datasets import FakeData, ImageFolder
 from torchvision.models import resnet18
 
 import barlowctl
+from barlowctl.api import packing
 from barlowctl.cli.app import run as command
 from barlowctl.data import home
 from barlowctl.data.beton.reader import Beton
@@ -276,3 +277,49 @@ def test_a_preview_is_the_commands_picture(photos: Path, recipe: Path, tmp_path:
     with pytest.raises(barlowctl.UserError, match=r"images of images have 5 bands, and data\.channels is 1"):
         barlowctl.preview(recipe, np.zeros((4, 9, 9, 5), np.uint8))
     assert not home.data_home().exists()
+
+
+@pytest.mark.parametrize(
+    "images", [lambda root: Photos(ImageFolder(root / "train")), lambda root: sorted(root.glob("train/*/*"))]
+)
+def test_what_a_refused_run_made_in_the_data_home_is_removed(
+    recipe: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: Callable[[Path], Any]
+) -> None:
+    """Packed images and folders of links; what an earlier run has made there stays, and so does what a run needs."""
+    monkeypatch.setenv("BARLOWCTL_DATA", str(tmp_path / "home"))
+    given = images(photos)
+
+    def made() -> list[str]:
+        return sorted(str(path.relative_to(tmp_path / "home")) for path in (tmp_path / "home").rglob("*"))
+
+    too_many = {**SMALL, "data.holdout": 1000}
+    for _ in range(2):
+        with pytest.raises(barlowctl.UserError):
+            barlowctl.pretrain(recipe, data=given, overrides=too_many, out=tmp_path / "refused", threads=1)
+        assert made() == []
+    barlowctl.pretrain(recipe, data=given, overrides=SMALL, out=tmp_path / "run", threads=1)
+    needed = made()
+    assert needed
+    with pytest.raises(barlowctl.UserError):
+        barlowctl.pretrain(recipe, data=given, overrides=too_many, out=tmp_path / "refused", threads=1)
+    assert made() == needed
+
+
+def test_a_split_that_was_packed_before_another_was_refused_is_removed(
+    recipe: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BARLOWCTL_DATA", str(tmp_path / "home"))
+    written, write = list[Path](), packing.write_packed
+
+    def write_once(items: Any, target: Path, **options: Any) -> Any:
+        if written:
+            raise barlowctl.UserError("no room")
+        written.append(target)
+        return write(items, target, **options)
+
+    monkeypatch.setattr(packing, "write_packed", write_once)
+    splits = {split: Photos(ImageFolder(photos / split)) for split in ("train", "test")}
+    with pytest.raises(barlowctl.UserError, match="no room"):
+        barlowctl.pretrain(recipe, data=splits, overrides=SMALL, out=tmp_path / "refused", threads=1)
+    assert written
+    assert list((tmp_path / "home").rglob("*")) == []
