@@ -82,9 +82,7 @@ def _resumption(words: list[str]) -> str | None:
     if at and not launcher.started():
         return None
     run, flags = words[at + 3], words[at + 4 :]
-    if not {flag.lstrip("-").replace("-", "_") for flag in flags if flag.startswith("--")} <= set(
-        Training.__annotations__
-    ):
+    if not {_argument(flag.lstrip("-")) for flag in flags if flag.startswith("--")} <= set(Training.__annotations__):
         return None
     return f"barlowctl.pretrain({', '.join([f'resume={run!r}', *_arguments(flags)])})"
 

@@ -126,6 +126,8 @@ def _begin(
         run_images.remember(run, job.source, job.dataset, job.resolved.held_out)
         precision.keep(run, job.precision, job.device)
         begun = recipe_of(run)
+        if launched is not None:
+            launched["flags"] += saving.flags(begun, job.recipe)
         if made_anew := restored.complete(run, _about(job, begun, first_lines, launched)):
             images_note = made_anew
         _remember_launch(run, launched)

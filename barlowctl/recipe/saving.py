@@ -31,6 +31,11 @@ def of_result(changes: list[tuple[str, Any, Any]]) -> list[tuple[str, Any, Any]]
     return [change for change in changes if change[0] not in (*KEYS, "name", "description")]
 
 
+def flags(begun: Recipe, now: Recipe) -> list[str]:
+    """What to type beside `--resume` so that these settings stay as they are now."""
+    return [word for key, _, after in load.diff(begun, saving_as(begun, now)) for word in ("--set", f"{key}={after}")]
+
+
 def changed(begun: Recipe, now: Recipe) -> list[str]:
     """A sentence for each of these settings that is another one now than at a run's beginning."""
     return [

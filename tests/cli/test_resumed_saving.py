@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 import barlowctl
+from barlowctl.api import wording
+from barlowctl.assemble import launch
 from barlowctl.cli.app import run as command
 from barlowctl.recipe import load, saving
 
@@ -56,6 +60,26 @@ def test_the_next_time_it_goes_on_as_it_began(stopped: Path, trained: Path, caps
     assert "until this process ends" not in capsys.readouterr().out
     assert names(stopped) == ["step-00000010", "step-00000020"]
     assert weights(stopped) == weights(trained)
+
+
+def test_the_line_that_goes_on_after_such_a_process_has_them(stopped: Path, capsys: Captured) -> None:
+    """Without them it would stop at the same image again."""
+    about = json.loads((stopped / "run.json").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "stop_requests", lambda: nullcontext(lambda: True))
+        assert command([*RESUME, "--set", "data.on_unreadable=replace", "--set", "train.keep_checkpoints=9"]) == 3
+    flags = "--set data.on_unreadable=replace --set train.keep_checkpoints=9"
+    line = f"barlowctl pretrain --resume runs/stopped --threads 1 {flags}"
+    assert f"next: {line}\n" in capsys.readouterr().err
+    assert command(["runs", "show", "runs/stopped"]) == 0
+    assert line in capsys.readouterr().out
+    assert wording.advice(line) == (
+        "barlowctl.pretrain(resume='runs/stopped', threads=1, "
+        "overrides={'data.on_unreadable': 'replace', 'train.keep_checkpoints': 9})"
+    )
+    assert command(shlex.split(line)[1:]) == 0
+    after = json.loads((stopped / "run.json").read_text())
+    assert after["recipe"] == about["recipe"]
 
 
 def test_so_does_a_run_that_started_from_other_weights(trained: Path, recipe: Path, capsys: Captured) -> None:
