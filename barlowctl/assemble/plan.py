@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from barlowctl import memory
+from barlowctl import memory, waits
 from barlowctl.amounts import counted
 from barlowctl.assemble.data import ImageSet, choose_loader, count_classes, open_recipe_images
 from barlowctl.assemble.evaluation import OnlineEvaluation
@@ -35,6 +35,7 @@ from barlowctl.waits import Wait
 
 TIMED_PIXELS = {"cpu": 16 * 224**2, "cuda": 256 * 224**2}  # of a timed step, half of its views (see `batch_of_pixels`)
 TIMED_STEPS = 2
+LARGE = 4 << 30  # bytes of a step beside activations, from where on it is said beforehand what timing it takes
 LONG_STEP = 4.0  # seconds; one such step tells the rate as well as two
 LONGEST_STEP = 20.0  # seconds; of such a step what is done once is little, and it is timed itself
 
@@ -63,6 +64,7 @@ def plan(
     method = build_method(recipe, context)
     if start is not None:
         start.fill(method)
+    _say_what_timing_takes(recipe, method)
     precision = of_run(recipe, device, ranks=ranks, earlier=recorded_by(resume) if resume else None)  # takes seconds
     of_images = {"data": missing} if source is None else describe_images(source, resolved)
     lines = first_lines(
@@ -109,6 +111,19 @@ def _data(recipe: Recipe, data: str | None) -> tuple[ImageSet | None, int, str]:
         missing = f"{recipe.data.dataset}: not here yet (published size: {counted(size, 'image')}); {error.next}"
         return None, size, missing
     return source, source.num_samples, ""
+
+
+def _say_what_timing_takes(recipe: Recipe, method: Method) -> None:
+    """Say that steps are timed for which much memory is filled, before it is: heads may have most of the weights."""
+    weights = [p for p in method.parameters() if p.requires_grad]
+    each = 4 if recipe.optimizer.name == "adamw" else 3  # weights, gradients, and what the optimizer keeps
+    bytes_taken = each * sum(p.numel() * p.element_size() for p in weights)
+    bytes_taken += sum(buffer.numel() * buffer.element_size() for buffer in method.buffers())
+    if bytes_taken >= LARGE:
+        waits.say(
+            f"steps of {counted(sum(p.numel() for p in weights), 'parameter')} are timed here, which takes "
+            f"{memory.size(bytes_taken)} of memory and, on a CPU, minutes ..."
+        )
 
 
 def _bytes_of(step: Footprint) -> dict[str, int]:

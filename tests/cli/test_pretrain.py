@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from barlowctl.assemble import plan as assemble_plan
 from barlowctl.assemble.model import SEARCHING
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.cli.live import binary_size
@@ -175,6 +176,25 @@ def test_a_dry_run_says_what_would_be(recipe: Path, tmp_path: Path, capsys: Capt
     assert plan["rate"]["seconds"] > 0
     assert "steps of 128 images" in plan["rate"]["source"]  # small views are timed at the batch they train with
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_says_beforehand_what_timing_a_large_network_takes(
+    recipe: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten gigabytes and minutes, of PIRL with a projector of 8,192 for nine patches at once."""
+    texts: list[str] = []
+
+    def measure_rate(*_: object) -> tuple[float, str]:
+        texts.append(capsys.readouterr().err)
+        return 1.0, "measured"
+
+    monkeypatch.setattr(assemble_plan, "measure_rate", measure_rate)
+    weights = 26_770 + 6_272
+    for large, times in ((16 * weights, 1), (17 * weights, 0)):  # four bytes of each: adamw has two, and the gradient
+        monkeypatch.setattr(assemble_plan, "LARGE", large)
+        assert pretrain(recipe, "--dry-run", "--json") == 0
+        text = texts.pop()
+        assert text.count("steps of 33,042 parameters are timed here, which takes 0.00049 GiB of memory") == times
 
 
 def test_memory_is_said_in_a_unit_that_shows_it() -> None:
