@@ -17,6 +17,7 @@ from barlowctl.study.study import Series, Study
 from barlowctl.study.variant import Override, Variant
 
 POWERS = tuple(2**power for power in range(4, 15))  # Fig. 4's axis
+OWN_LAMBD = "lambd stays the recipe's"
 
 
 def build(name: str, base: Recipe) -> Study:
@@ -35,9 +36,9 @@ def build(name: str, base: Recipe) -> Study:
         case "batch-size":
             return batch_size(base)
         case "projector":
-            return projector(base.model.projector)
+            return projector(base.model.projector, _lambd_of_widths(base))
         case "projector-width":
-            return projector_width(base.model.projector)
+            return projector_width(base.model.projector, _lambd_of_widths(base))
         case "depth":
             return depth(base.model.projector)
         case "lambd":
@@ -179,13 +180,19 @@ def batch_size(base: Recipe) -> Study:
     return Study("batch-size", "Batch size", "Figure 2", rows, str(own), "curve", "batch size", others, note)
 
 
-def projector(widths: Sequence[int]) -> Study:
+def _lambd_of_widths(base: Recipe) -> str:
+    """What lambd is where the projector's width varies: with `auto` a narrower one has a larger."""
+    follows = getattr(base.objective, "lambd", None) == "auto"
+    return "lambd goes with the width (objective.lambd is auto)" if follows else OWN_LAMBD
+
+
+def projector(widths: Sequence[int], lambd: str = OWN_LAMBD) -> Study:
     """Figure 4: the dimension of the projector's last layer, the others as they are; 16 to 16384, and the recipe's."""
     rows = [
         Variant(f"last-{width}", (f"model.projector={[*widths[:-1], width]}",), x=float(width))
         for width in sorted({*POWERS, widths[-1]})
     ]
-    note = "the last layer alone, as in the figure's caption; lambd stays the recipe's; published as a curve only"
+    note = f"the last layer alone, as in the figure's caption; {lambd}; published as a curve only"
     return Study(
         "projector",
         "Dimension of the projector's last layer",
@@ -198,7 +205,7 @@ def projector(widths: Sequence[int]) -> Study:
     )
 
 
-def projector_width(widths: Sequence[int]) -> Study:
+def projector_width(widths: Sequence[int], lambd: str = OWN_LAMBD) -> Study:
     """Beside figure 4: the width of all layers of the projector alike; 16 to 16384, and the recipe's own."""
     rows = [
         Variant(f"width-{width}", (f"model.projector={[width] * len(widths)}",), x=float(width))
@@ -208,7 +215,7 @@ def projector_width(widths: Sequence[int]) -> Study:
     if len(set(widths)) > 1:  # layers of several widths are none of the rows
         baseline = "recipe"
         rows.append(Variant(baseline, (), x=float(widths[-1])))
-    note = "all layers alike; not in the paper, whose figure 4 varies the last alone; lambd stays the recipe's"
+    note = f"all layers alike; not in the paper, whose figure 4 varies the last alone; {lambd}"
     return Study(
         "projector-width",
         "Projector width, all layers",

@@ -224,3 +224,11 @@ def test_a_grid_of_ones_own(tmp_path: Path) -> None:
 def test_a_study_has_its_baseline() -> None:
     with pytest.raises(ValueError, match="no variant 'nobody', which is its baseline"):
         replace(studies.loss(), baseline="nobody")
+
+
+def test_a_note_says_what_lambd_is_where_widths_vary() -> None:
+    """It was said to stay the recipe's where `auto` makes it 0.115 at 16 dimensions and 0.0036 at 16384."""
+    fixed, follows = (load.override(BASE, [f"objective.lambd={lambd}"]) for lambd in ("0.02", "auto"))
+    for name in ("projector", "projector-width"):
+        assert "lambd stays the recipe's" in str(studies.build(name, fixed).note)
+        assert "lambd goes with the width (objective.lambd is auto)" in str(studies.build(name, follows).note)
