@@ -21,7 +21,7 @@ NEXT = 0  # of a task's fields that of the tile which nobody has taken yet
 TASK = types.void(types.CPointer(types.int64))
 SHARED = {name: value for name, value in KERNEL.items() if name not in ("nogil", "fastmath")}
 """Of functions of C, which have no lock to let go."""
-_INT, _LONG, _WORD, _FLOAT = ir.IntType(32), ir.IntType(64), ir.IntType(32), ir.FloatType()
+_OCTET, _INT, _LONG, _WORD, _FLOAT = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.IntType(32), ir.FloatType()
 
 
 def new_task(size: int, places: Mapping[str, Any], fields: Mapping[str, int]) -> np.ndarray:
@@ -54,6 +54,16 @@ def floats(typing_context, address):
         return builder.inttoptr(arguments[0], _FLOAT.as_pointer())
 
     return types.CPointer(types.float32)(types.int64), code
+
+
+@intrinsic
+def octets(typing_context, address):
+    """To uint8 values at an address."""
+
+    def code(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], _OCTET.as_pointer())
+
+    return types.CPointer(types.uint8)(types.int64), code
 
 
 @intrinsic

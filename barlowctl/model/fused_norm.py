@@ -156,8 +156,10 @@ class _Normalize(torch.autograd.Function):
         width = x.shape[1]
         shape = (parts, x.numel() // (width * parts), width)
         y, statistics = torch.empty_like(x), torch.empty(2, parts, width, dtype=torch.float32)
-        norm_passes.normalize(x, shortcut, y, shape, weight, bias, eps, rectifies, statistics, running, momentum)
-        ctx.save_for_backward(x, weight, bias, statistics, *([] if shortcut is None else [y]))
+        marks = None if shortcut is None else norm_passes.marks_of(x)
+        norm_passes.normalize(x, shortcut, y, shape, weight, bias, eps, rectifies, statistics, running, momentum, marks)
+        of_sum = [] if shortcut is None else [y if marks is None else marks]
+        ctx.save_for_backward(x, weight, bias, statistics, *of_sum)
         ctx.shape, ctx.rectifies = shape, rectifies
         return y
 

@@ -13,6 +13,7 @@ from numba import carray
 
 from barlowctl.kernel_cache import njit
 from barlowctl.kernels.compiling import KERNEL
+from barlowctl.kernels.thread_tiles import octets
 from barlowctl.model.number_formats import is_zero, itemsize, narrow, pointer, wide
 
 LONG = 256  # numbers of an inner loop, where rows are short
@@ -119,6 +120,18 @@ def write_sum(source, other, target, like, loops, length, scale, shift):
 
 
 @njit(**KERNEL)
+def write_marked_sum(source, other, target, marks, like, loops, length, scale, shift):
+    """`write_sum`, and marks: a bit for each value, from the lowest of a byte on, which says that it is not 0."""
+    write_sum(source, other, target, like, loops, length, scale, shift)
+    y, bits = carray(pointer(target, like), (loops * length,)), carray(octets(marks), (loops * length // 8,))
+    for place in range(loops * length // 8):
+        byte = 0
+        for bit in range(8):
+            byte |= (0 if is_zero(y[8 * place + bit]) else 1) << bit
+        bits[place] = byte
+
+
+@njit(**KERNEL)
 def add_product_block(gradient, source, like, count, length, columns, centre):
     """float32 sums of a gradient, and of its product with `source - centre`: see `add_block`."""
     own, own_product = np.zeros(columns, np.float32), np.zeros(columns, np.float32)
@@ -158,6 +171,25 @@ def add_masked_block(gradient, source, result, masked, like, count, length, colu
         for j in range(columns):
             whole = g[j]
             number = like if is_zero(y[j]) else whole
+            m[j] = number
+            own[j] += wide(number)
+            own_product[j] += wide(number) * (wide(x[j]) - centre[j])
+    return own, own_product
+
+
+@njit(**KERNEL)
+def add_marked_block(gradient, source, marks, masked, like, count, length, columns, centre):
+    """`add_masked_block` by the marks of results (see `write_marked_sum`), of columns that begin with a byte."""
+    own, own_product = np.zeros(columns, np.float32), np.zeros(columns, np.float32)
+    for i in range(count):
+        at = itemsize(like) * i * length
+        g, x = carray(pointer(gradient + at, like), (columns,)), carray(pointer(source + at, like), (columns,))
+        bits, m = (
+            carray(octets(marks + i * length // 8), (-(-columns // 8),)),
+            carray(pointer(masked + at, like), (columns,)),
+        )
+        for j in range(columns):
+            number = g[j] if (bits[j // 8] >> (j % 8)) & 1 else like
             m[j] = number
             own[j] += wide(number)
             own_product[j] += wide(number) * (wide(x[j]) - centre[j])

@@ -29,11 +29,11 @@ from barlowctl.model.number_formats import LIKE, itemsize
 
 COLUMNS = 512  # of a tile whose values are added up
 VALUES = 16384  # of a tile that is written, about
-FIELDS = 18  # of a task
+FIELDS = 19  # of a task
 (
-    NEXT, TILES, ACROSS, LOOPS, LENGTH, SOURCE, TARGET, OTHER, GRADIENT, MASKED, RECTIFIED,
+    NEXT, TILES, ACROSS, LOOPS, LENGTH, SOURCE, TARGET, OTHER, GRADIENT, MASKED, MARKS, RECTIFIED,
     SUMS, CENTRE, SCALE, SHIFT, SLOPE, OFFSET,
-) = range(17)  # fmt: skip
+) = range(18)  # fmt: skip
 """A task, int64: the next tile, how many there are, and in a row of them; then sizes and addresses."""
 ROWS = OFFSET - CENTRE + 1
 """Of a task: as many values as an inner loop has, each."""
@@ -70,6 +70,9 @@ def _adding(like):
             g, x, centre = task[GRADIENT] + begin, task[SOURCE] + begin, row_of(task, CENTRE, column, columns)
             if task[GRADIENT] == 0:
                 sums = kernels.add_block(x, like, count, length, columns, centre)
+            elif task[MASKED] != 0 and task[MARKS] != 0:
+                bits, masked = task[MARKS] + begin // (8 * itemsize(like)), task[MASKED] + begin
+                sums = kernels.add_marked_block(g, x, bits, masked, like, count, length, columns, centre)
             elif task[MASKED] != 0:
                 y, masked = task[OTHER] + begin, task[MASKED] + begin
                 sums = kernels.add_masked_block(g, x, y, masked, like, count, length, columns, centre)
@@ -107,6 +110,9 @@ def _writing(like):
             g, x, target = task[GRADIENT] + begin, task[SOURCE] + begin, task[TARGET] + begin
             if task[GRADIENT] != 0:
                 kernels.write_gradient(g, x, target, like, count, length, scale, shift, slope, offset, rectified)
+            elif task[MARKS] != 0:
+                other, bits = task[OTHER] + begin, task[MARKS] + begin // (8 * itemsize(like))
+                kernels.write_marked_sum(x, other, target, bits, like, count, length, scale, shift)
             elif task[OTHER] != 0:
                 kernels.write_sum(x, task[OTHER] + begin, target, like, count, length, scale, shift)
             else:
@@ -181,10 +187,11 @@ def measure(crew, task, sums, centre, like, rows, eps, mean, inverse, running, m
 
 
 @njit(**KERNEL)
-def normalize(crew, source, other, target, like, shape, parameters, counted, eps, momentum, rectified):
+def normalize(crew, source, other, target, marks, like, shape, parameters, counted, eps, momentum, rectified):
     """target = (source - mean) inverse weight + bias, without what is negative where `rectified`.
 
-    With an `other` that is not 0 its values are added, and what is negative then is left out.
+    With an `other` that is not 0 its values are added, and what is negative then is left out; and with marks that are
+    not 0 bits are written that say what is not 0 (see `norm_kernels.write_marked_sum`).
 
     Args:
         crew: see `crew_of`.
@@ -206,18 +213,20 @@ def normalize(crew, source, other, target, like, shape, parameters, counted, eps
         begin, mean, inverse = itemsize(like) * part * rows * width, statistics[0, part], statistics[1, part]
         task[SOURCE], task[TARGET] = source + begin, target + begin
         task[OTHER] = other + begin if other != 0 else 0
+        task[MARKS] = marks + part * rows * width // 8 if marks != 0 else 0
         measure(crew, task, sums, centre, like, rows, eps, mean, inverse, running, momentum)
         settle_factors(weight, bias, mean, inverse, scale, shift)
         write(crew, task)
 
 
 @njit(**KERNEL)
-def differentiate(crew, gradient, source, result, masked, target, like, shape, parameters, rectified):
+def differentiate(crew, gradient, source, result, marks, masked, target, like, shape, parameters, rectified):
     """target = the gradient of `source`, from that of `normalize`'s result.
 
     Args:
         crew, shape, rectified: as of `normalize`.
-        result: of a sum; then `masked` is written: the gradient, and 0 where the result is 0. Otherwise both are 0.
+        result: of a sum, or its marks instead; then `masked` is written: the gradient, and 0 where the result is 0.
+            Otherwise all are 0.
         parameters: addresses of weight, bias and statistics, as of `normalize`; and of the gradients of weight and bias
             (width,), written.
     """
@@ -234,6 +243,7 @@ def differentiate(crew, gradient, source, result, masked, target, like, shape, p
         begin, mean, inverse = itemsize(like) * part * rows * width, statistics[0, part], statistics[1, part]
         task[GRADIENT], task[SOURCE], task[TARGET] = gradient + begin, source + begin, target + begin
         task[OTHER], task[MASKED] = (result + begin, masked + begin) if masked != 0 else (0, 0)
+        task[MARKS] = marks + part * rows * width // 8 if marks != 0 else 0
         for first in range(0, len(centre), width):
             for c in range(width):
                 centre[first + c] = mean[c]

@@ -14,20 +14,24 @@ from numba import types
 from numba.extending import intrinsic
 
 from barlowctl.model.vector_code import LONG, at, for_each, load, repeat, store
-from barlowctl.model.winograd_code import VECTOR, WIDE, add_product, constant, load_some, prefetch, store_some
+from barlowctl.model.winograd_code import VECTOR, WIDE, add_product, constant, load_some, narrowed, prefetch, store_some
 
 STRIP = 8
 """Vectors of a row whose sums are in registers."""
 AHEAD = 16
 """So many rows before they are summed, they are fetched into the cache: a strip of a wide row is short."""
-HALF = WIDE // 2
-"""Bytes of a vector's numbers in bfloat16."""
+HALF, MARKS = WIDE // 2, 2
+"""Bytes of a vector's numbers in bfloat16, and of a bit for each."""
 _LONGS = types.int64
 _WORDS, _HALVES = ir.VectorType(ir.IntType(32), 16), ir.VectorType(ir.IntType(16), 16)
+_BITS = ir.VectorType(ir.IntType(1), 16)
 
 
-def _sums(terms: Callable[[Any, list[Any], int, dict[str, Any]], Any]) -> Any:
-    """The code of sums over rows. terms: (builder, addresses, vector, of columns) to the number and its factor."""
+def _sums(terms: Callable[[Any, list[Any], int, dict[str, Any]], Any], marked: bool = False) -> Any:
+    """The code of sums over rows. terms: (builder, addresses, vector, of columns) to the number and its factor.
+
+    marked: y are marks, a bit for each value.
+    """
 
     def code(context, b, signature, arguments):
         g, x, y, m, count, row, vectors, centre, scale, shift, total, other = arguments
@@ -40,7 +44,8 @@ def _sums(terms: Callable[[Any, list[Any], int, dict[str, Any]], Any]) -> Any:
 
             def step(index, sums):
                 offset = b.mul(index, row)
-                own = [b.add(start, offset) for start in (g, x, y, m)]
+                rows = offset, offset, b.lshr(offset, LONG(4)) if marked else offset, offset
+                own = [b.add(start, place) for start, place in zip((g, x, y, m), rows, strict=True)]
                 for start in own[:2]:
                     for number in range(0, width, 2):  # lines of the cache
                         prefetch(b, b.add(at(b, start, LONG(AHEAD), row), LONG(number * HALF)))
@@ -113,16 +118,36 @@ def sum_masked(typing_context, g, x, y, m, count, row, vectors, centre, scale, s
     """The same where y is not 0; the gradient, and 0 elsewhere, is written to m: `norm_kernels.add_masked_block`."""
 
     def terms(b, own, number, of):
-        place = LONG(number * HALF)
-        bits = load(b, b.add(own[2], place), _HALVES, 2)
-        magnitude = b.and_(bits, ir.Constant(_HALVES, [0x7FFF] * 16))
-        passed = b.icmp_unsigned("!=", magnitude, ir.Constant(_HALVES, [0] * 16))
-        whole = b.select(passed, load(b, b.add(own[0], place), _HALVES, 2), ir.Constant(_HALVES, [0] * 16))
-        store(b, whole, b.add(own[3], place), 2)
-        value = b.bitcast(b.shl(b.zext(whole, _WORDS), ir.Constant(_WORDS, [16] * 16)), VECTOR)
-        return value, b.fsub(_read(b, own[1], number), of["centre"][number])
+        passed = _passes(b, load(b, b.add(own[2], LONG(number * HALF)), _HALVES, 2))
+        return _masked(b, passed, own, number), b.fsub(_read(b, own[1], number), of["centre"][number])
 
     return _sums(terms)
+
+
+@intrinsic
+def sum_marked(typing_context, g, x, y, m, count, row, vectors, centre, scale, shift, total, other):
+    """The same where y, a bit for each value, is 1: `norm_kernels.add_marked_block`."""
+
+    def terms(b, own, number, of):
+        bits = load(b, b.add(own[2], LONG(number * MARKS)), ir.IntType(8 * MARKS))
+        passed = b.bitcast(bits, _BITS)
+        return _masked(b, passed, own, number), b.fsub(_read(b, own[1], number), of["centre"][number])
+
+    return _sums(terms, marked=True)
+
+
+def _masked(b: Any, passed: Any, own: Sequence[Any], number: int) -> Any:
+    """The gradient of what passed, and 0 elsewhere, which is written."""
+    place = LONG(number * HALF)
+    whole = b.select(passed, load(b, b.add(own[0], place), _HALVES, 2), ir.Constant(_HALVES, [0] * 16))
+    store(b, whole, b.add(own[3], place), 2)
+    return b.bitcast(b.shl(b.zext(whole, _WORDS), ir.Constant(_WORDS, [16] * 16)), VECTOR)
+
+
+def _passes(b: Any, bits: Any) -> Any:
+    """Which numbers in bfloat16 are not 0, by their bits."""
+    magnitude = b.and_(bits, ir.Constant(_HALVES, [0x7FFF] * 16))
+    return b.icmp_unsigned("!=", magnitude, ir.Constant(_HALVES, [0] * 16))
 
 
 def _rows(result: Callable[[Any, Sequence[Any], Sequence[Any]], Any], sources: int) -> Any:
@@ -184,6 +209,35 @@ def rows_of_sum(typing_context, x, other, scale, shift, target, count, row, vect
         return _rectified(b, b.fadd(add_product(b, factors[1], values[0], factors[0]), values[1]))
 
     return types.void(*[_LONGS] * 8), _rows(result, 2)
+
+
+@intrinsic
+def rows_of_marked_sum(typing_context, x, other, scale, shift, target, count, vectors, marks):
+    """The same; and marks, a bit for each value that says that it is not 0. Rows lie after one another."""
+
+    def code(context, b, signature, arguments):
+        x, other, scale, shift, target, count, vectors, marks = arguments
+
+        def line(index, _):
+            before = b.mul(index, vectors)
+
+            def vector(number, _):
+                place = b.add(before, number)
+                values = [load_some(b, at(b, start, place, HALF), True) for start in (x, other)]
+                factors = [load(b, at(b, address, number, WIDE), VECTOR, 4) for address in (scale, shift)]
+                value = b.fadd(add_product(b, factors[1], values[0], factors[0]), values[1])
+                bits = narrowed(b, _rectified(b, value))
+                store(b, bits, at(b, target, place, HALF))
+                store(b, b.bitcast(_passes(b, bits), ir.IntType(8 * MARKS)), at(b, marks, place, MARKS))
+                return []
+
+            repeat(b, vectors, vector, [])
+            return []
+
+        repeat(b, count, line, [])
+        return context.get_dummy_value()
+
+    return types.void(*[_LONGS] * 8), code
 
 
 @intrinsic

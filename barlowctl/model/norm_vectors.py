@@ -15,10 +15,12 @@ from barlowctl.model import norm_kernels as loops
 from barlowctl.model.norm_vector_code import (
     STRIP,
     rows_of_gradient,
+    rows_of_marked_sum,
     rows_of_rectified,
     rows_of_rectified_gradient,
     rows_of_sum,
     rows_of_values,
+    sum_marked,
     sum_masked,
     sum_products,
     sum_rectified,
@@ -28,6 +30,11 @@ from barlowctl.model.winograd_code import LANES, ROUNDS
 
 USABLE = ROUNDS and LANES == 16
 """Whether the processor that is compiled for has such vectors, and rounds to bfloat16."""
+
+
+def marks(width: int) -> bool:
+    """Whether rows of so many columns have a bit for each value of a sum, and so a pass over it less."""
+    return USABLE and width % LANES == 0
 
 
 @njit(**KERNEL)
@@ -113,6 +120,19 @@ def add_masked_block(gradient, source, result, masked, like, count, length, colu
 
 
 @njit(**KERNEL)
+def add_marked_block(gradient, source, marks, masked, like, count, length, columns, centre):
+    """See `norm_kernels`. Columns are a multiple of 16."""
+    own, products, first = np.zeros(columns, np.float32), np.zeros(columns, np.float32), 0
+    while columns - first >= LANES:
+        vectors, g, x, place = strip_of(columns - first), gradient + 2 * first, source + 2 * first, 4 * first
+        bits, m = marks + first // 8, masked + 2 * first
+        mean, sums, others = centre.ctypes.data + place, own.ctypes.data + place, products.ctypes.data + place
+        sum_marked(g, x, bits, m, count, 2 * length, vectors, mean, 0, 0, sums, others)
+        first += vectors * LANES
+    return own, products
+
+
+@njit(**KERNEL)
 def write_values(source, target, like, count, length, scale, shift, rectified):
     """See `norm_kernels`."""
     factors, addends, vectors = scale.ctypes.data, shift.ctypes.data, length // LANES
@@ -132,6 +152,13 @@ def write_sum(source, other, target, like, count, length, scale, shift):
     else:
         factors, addends = scale.ctypes.data, shift.ctypes.data
         rows_of_sum(source, other, factors, addends, target, count, 2 * length, length // LANES)
+
+
+@njit(**KERNEL)
+def write_marked_sum(source, other, target, marks, like, count, length, scale, shift):
+    """See `norm_kernels`. The length is a multiple of 16."""
+    factors, addends = scale.ctypes.data, shift.ctypes.data
+    rows_of_marked_sum(source, other, factors, addends, target, count, length // LANES, marks)
 
 
 @njit(**KERNEL)

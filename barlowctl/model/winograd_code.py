@@ -48,10 +48,11 @@ def load_some(b: Any, address: Any, bf16: bool) -> Any:
 
 def store_some(b: Any, value: Any, address: Any, bf16: bool) -> None:
     """Put a vector there, rounded to the nearest bfloat16 or as it is."""
-    store(b, _narrow(b, value) if bf16 else value, address, 2 if bf16 else 4)
+    store(b, narrowed(b, value) if bf16 else value, address, 2 if bf16 else 4)
 
 
-def _narrow(b: Any, value: Any) -> Any:
+def narrowed(b: Any, value: Any) -> Any:
+    """The bits of a vector's numbers in bfloat16."""
     if ROUNDS and LANES == 16:
         return call(b, "llvm.x86.avx512bf16.cvtneps2bf16.512", _HALVES, [value])
     bits = b.bitcast(value, _WORDS)

@@ -12,6 +12,7 @@ from numba import njit
 from torch import Tensor
 
 from barlowctl.model import norm_kernels, norm_threads, norm_vectors
+from barlowctl.model.fused_norm import FusedBatchNorm2d
 from barlowctl.model.number_formats import LIKE
 
 BF16 = torch.bfloat16
@@ -45,7 +46,15 @@ def compiled(kernels: ModuleType) -> dict[str, Any]:
         else:
             kernels.write_gradient(g, x, m, like, count, length, scale, shift, slope, offset, rectified)
 
-    return {"sums": sums, "write": write}
+    @njit
+    def marked_sum(x, y, m, bits, like, sizes, scale, shift):
+        kernels.write_marked_sum(x, y, m, bits, like, sizes[0], sizes[1], scale, shift)
+
+    @njit
+    def marked_block(g, x, bits, m, like, sizes, centre):
+        return kernels.add_marked_block(g, x, bits, m, like, *sizes, centre)
+
+    return {"sums": sums, "write": write, "marked_sum": marked_sum, "marked_block": marked_block}
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +132,71 @@ def test_what_is_no_number_stays_so(both: list[dict[str, Any]]) -> None:
         places = maps[3].isnan().nonzero().tolist()
         assert [2, 7] in places
         assert places == [[2, 7]] or (kind == 2 and places == [[1, 5], [2, 7]])
+
+
+def bits_of(results: Tensor) -> Tensor:
+    """Whether each is not 0, eight to a byte from the lowest bit on."""
+    passed = (results.flatten() != 0).view(-1, 8).long()
+    return (passed << torch.arange(8)).sum(1).to(torch.uint8)
+
+
+@needs_vectors
+@pytest.mark.parametrize(("count", "length"), [(1, 16), (3, 48), (40, 128), (300, 512), (2, 1040)])
+def test_a_bit_says_of_each_sum_whether_it_is_zero(both: list[dict[str, Any]], count: int, length: int) -> None:
+    """And the gradient is masked by it as by the results themselves, of any of the columns that begin with a byte."""
+    for kernels in both:
+        maps, rows = drawn(count, length)
+        maps[1][0, 3], maps[2][0, 5] = float("nan"), -2.0
+        rows[1][7], maps[2][0, 7] = 0.0, -0.0
+        maps[1][0, 7] = 0.0  # a sum that is 0 itself
+        marked, alone, bits = (
+            maps[3].clone(),
+            maps[3].clone(),
+            torch.full((count * length // 8,), 255, dtype=torch.uint8),
+        )
+        place = LIKE[BF16], (count, length), *rows[:2]
+        kernels["marked_sum"](*addresses([maps[1], maps[2], marked, bits]), *place)
+        kernels["write"](*addresses([*maps[:3], alone]), LIKE[BF16], (count, length, length), tuple(rows[:4]), 1, True)
+        assert torch.equal(marked.view(torch.int16), alone.view(torch.int16))
+        assert torch.equal(bits, bits_of(alone))
+        for first in range(0, length, 16 if length < 100 else 512):
+            columns, begin = min(512, length - first), [2 * first] * 4
+            centre, masks = rows[2][first:].copy(), [torch.full_like(marked, 7.0) for _ in range(2)]
+            at = [a + b for a, b in zip(addresses([maps[0], maps[1], alone, masks[0]]), begin, strict=True)]
+            expected = kernels["sums"](*at, LIKE[BF16], (count, length, columns), centre, rows[0], rows[1], 3)
+            own = at[0], at[1], bits.data_ptr() + first // 8, masks[1].data_ptr() + 2 * first
+            sums = kernels["marked_block"](*own, LIKE[BF16], (count, length, columns), centre)
+            for one, other in zip(sums, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
+            assert torch.equal(masks[0].view(torch.int16), masks[1].view(torch.int16))
+
+
+@needs_vectors
+@pytest.mark.parametrize(("width", "marked"), [(48, True), (40, False)])
+@pytest.mark.parametrize("dtype", [BF16, torch.float32])
+def test_a_bit_is_kept_instead_of_a_result(width: int, marked: bool, dtype: torch.dtype) -> None:
+    """In bf16, of channels that fill vectors; gradients are the same as those by the result."""
+    norm = FusedBatchNorm2d(width)
+    generator = torch.Generator().manual_seed(2)
+    x, shortcut, grad = (
+        torch.randn(6, width, 5, 5, generator=generator).to(dtype).contiguous(memory_format=torch.channels_last)
+        for _ in range(3)
+    )
+    sizes = list[tuple[torch.dtype, int]]()
+
+    def noted(tensor: Tensor) -> Tensor:
+        sizes.append((tensor.dtype, tensor.numel()))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(noted, lambda tensor: tensor):
+        own, other = x.clone().requires_grad_(), shortcut.clone().requires_grad_()
+        out = norm.added(own, other, torch.nn.ReLU())
+    out.backward(grad)
+    bits = (torch.uint8, x.numel() // 8)
+    assert (bits in sizes) == (marked and dtype == BF16)
+    assert sizes.count((dtype, x.numel())) == (1 if bits in sizes else 2)
+    assert other.grad is not None
+    assert torch.equal(other.grad, torch.where(out.detach() == 0, torch.zeros_like(grad), grad))
 
 
 @pytest.mark.parametrize(("usable", "dtype"), [(True, BF16), (True, torch.float32), (False, BF16)], ids=str)
