@@ -80,8 +80,15 @@ class Tasks:
             trained=tuple(dict.fromkeys(trained)),
             **others,
         )
-        if tasks.subset is not None and len([name for name in tasks.trained if name.startswith("semi-")]) != 1:
+        subsets = [name for name in tasks.trained if name.startswith("semi-")]
+        if tasks.subset is not None and not subsets:
             raise UserError("--semi-list is the list of one subset", next="--semi 1")
+        if tasks.subset is not None and len(subsets) > 1:
+            raise UserError(
+                f"--semi-list is the list of one subset: which of them is '{tasks.subset.name}'?",
+                allowed="a command for each, with its own list",
+                next="--semi 1\n--semi 10",
+            )
         if tasks.seeds < 1:
             raise UserError(f"--seeds is {tasks.seeds}", allowed="1 or more")
         tasks.protocols()  # refused before a network is opened

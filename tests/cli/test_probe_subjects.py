@@ -237,6 +237,14 @@ def test_semi_list_names_the_labelled_images(folder: Path, recipe: Path, tmp_pat
             "a whole number from 1 to 2,147,483,647",
         ),
         (["test_resnet", "--data", "tiny", "--semi", "1", "--semi", "10", "--semi-list", "x"], "one subset"),
+        (
+            ["test_resnet", "--data", "tiny", "--semi", "10", "--semi", "1", "--semi-list", "10percent.txt"],
+            "which of them is '10percent.txt'?\nallowed: a command for each, with its own list\n",
+        ),
+        (
+            ["test_resnet", "--data", "tiny", "--semi", "10", "--semi", "1", "--semi-list", "10percent.txt"],
+            " --semi-list 10percent.txt --semi 10\n",
+        ),
     ],
 )
 def test_refusals(

@@ -282,6 +282,11 @@ SCENARIOS = {
         listed("0.png", "a/1.png", "b/1.png"),
         then="more than one image has that name",
     ),
+    "list of two subsets": Scenario(
+        [*PROBE, "--semi", "1", "--semi", "10", "--semi-list", "names.txt", *TRAINED, "--data", "my images"],
+        listed("0.png", "a/1.png", "b/1.png"),
+        then="more than one image has that name",
+    ),
     "no memory to probe": Scenario(
         PROBE, failing("barlowctl.measure.probing._probe", torch.OutOfMemoryError("Tried to allocate 9 GiB"))
     ),
