@@ -77,7 +77,10 @@ TYPED = re.compile(r"^(barlowctl|bash|docker|export|hf|lightly-train|make|pip|py
 NUMBERS = re.compile(r"(?=.*\d)[-+±\d.,:()/%x ^e]+( to [-+±\d.,:()/%x ^e]+)?")
 FILE = re.compile(r"[\w/.-]+\.md")
 HYPHEN = re.compile(r"(\d[\d.]*e-\d+|\d{4}-\d\d-\d\d|\b[A-Za-z]+-\d+\b|(?<![\w-])--[a-z][\w-]*)")
-IN_A_WORD = re.compile(r"(?<=[\w)\]}][/._=,:(|-])(?=[\w\[{\"])|(?<=[(\[{/])(?=\w)")
+IN_A_WORD = re.compile(
+    r"(?<=[\w)\]}][/._=,:(|-])(?!(?<=\d\.)\d)(?!(?<=\de-)\d)(?=[\w\[{\"])"  # not within 3.0e-4
+    r"|(?<=[(\[{/])(?=\w)"
+)
 ROOM = {"cell": 24, "text": 40, "title": 18}  # characters of code that stand on one line whatever the screen
 
 

@@ -132,6 +132,8 @@ def test_the_site_is_built_without_a_warning_and_takes_nothing_from_another_host
     assert '<span class="n">--shorter-side 256</span>' in pages["howto/photos.html"], "an option without its value"
     assert 'unbroken docutils literal notranslate"><span class="pre">--dry-run' in pages["howto/photos.html"]
     assert '<span class="number">1e-9</span>' in pages["objective.html"]
+    split = re.findall(r"[^>]*\d(?:\.|e-)</span><wbr><span class=\"pre\">\d[^<]*", built)
+    assert split == [], "a number that goes on in the next line"
     assert '<span class="number">2026-11-25</span>' in pages["objective.html"]
     assert re.search(r'<td class="[^"]*number"><p>71\.4</p>', pages["objective.html"])
     assert '<span class="p">    </span><span class="n">--set eval.queries=off</span>' in pages["howto/photos.html"]
