@@ -82,7 +82,8 @@ def wait_until_all_came(store: Any, process: LaunchedProcess, seconds: float, be
         begun: since when the seconds count (`time.monotonic`); None: now.
 
     Raises:
-        Unreachable: some did not in so many seconds. Gone: one that had, or the store, is gone.
+        Unreachable: some did not in so many seconds.
+        Gone: one that had, or the store, is gone.
     """
     deadline = (time.monotonic() if begun is None else begun) + seconds
     next_said = time.monotonic() + waits.SECONDS

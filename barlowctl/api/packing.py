@@ -147,7 +147,7 @@ def standing_in(images: Any, recipe: Recipe, begun: Callable[[], bool]) -> Itera
         raise
 
 
-def stand_in(images: Any, recipe: Recipe, made: list[Path]) -> tuple[str, list[str]]:
+def stand_in(images: Any, recipe: Recipe, made: list[Path] | None = None) -> tuple[str, list[str]]:
     """What is trained on for images in memory: a name or path that the run notes, and that is there when it goes on.
     Beside it what should be known of the images, which nobody has read.
 
@@ -183,7 +183,8 @@ def stand_in(images: Any, recipe: Recipe, made: list[Path]) -> tuple[str, list[s
             conversion = conversion_of(items, of_bands(items, choices), lambda: opened["train"])
             policy: Literal["skip", "fail"] = "skip" if recipe.data.on_unreadable == "replace" else "fail"
             write_packed(items, target, workers=usable_cores(), on_unreadable=policy, conversion=conversion)
-            made.append(target)
+            if made is not None:
+                made.append(target)
     noted = (Beton.open(home.dataset_file(name, split)).info.get("notes", ()) for split in opened)
     return name, list(dict.fromkeys(note for notes in noted for note in notes))
 
