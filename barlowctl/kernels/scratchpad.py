@@ -15,6 +15,8 @@ from torch import Tensor
 
 LINE = 64
 """Bytes of a line of the processor's cache, at which each part begins."""
+MOST = 2**25
+"""Bytes that stay between calls. More is in no cache, and activations need it: it is for one call."""
 _of_thread = threading.local()
 
 
@@ -48,6 +50,10 @@ def whole_lines(size: int) -> int:
 
 
 def _memory(size: int) -> Tensor:
+    _of_thread.once = None
+    if size > MOST:
+        once = _of_thread.once = torch.empty(size, dtype=torch.uint8)
+        return once
     own: Tensor | None = getattr(_of_thread, "memory", None)
     if own is None or own.nbytes < size:
         _of_thread.memory = None  # freed before more is taken

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -36,6 +37,17 @@ def test_a_later_call_has_the_same_memory_until_it_needs_more() -> None:
     (larger,) = scratchpad.take(1 << 24)
     ctypes.memset(larger, 255, 1 << 24)
     assert scratchpad.take(1 << 20) == [larger]
+
+
+def test_very_much_is_for_one_call() -> None:
+    """What is not needed again would be missing to activations."""
+    (small,) = scratchpad.take(1 << 20)
+    (large,) = scratchpad.take(scratchpad.MOST + 1)
+    assert large != small
+    ctypes.memset(large, 255, scratchpad.MOST + 1)
+    memory = weakref.ref(scratchpad._of_thread.once)
+    assert scratchpad.take(1 << 20) == [small]
+    assert memory() is None
 
 
 def test_zeros_are_zeros_for_any_size() -> None:
