@@ -46,44 +46,22 @@ def take(typing_context, task, field):
     return types.int64(types.CPointer(types.int64), types.int64), code
 
 
-@intrinsic
-def floats(typing_context, address):
-    """To float32 values at an address."""
+def _values(kind: Any, numbers: Any) -> Any:
+    """To values at an address: of a type of LLVM's, which is one of numba's."""
 
-    def code(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], _FLOAT.as_pointer())
+    @intrinsic
+    def pointer(typing_context, address):
+        def code(context, builder, signature, arguments):
+            return builder.inttoptr(arguments[0], kind.as_pointer())
 
-    return types.CPointer(types.float32)(types.int64), code
+        return types.CPointer(numbers)(types.int64), code
 
-
-@intrinsic
-def octets(typing_context, address):
-    """To uint8 values at an address."""
-
-    def code(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], _OCTET.as_pointer())
-
-    return types.CPointer(types.uint8)(types.int64), code
+    return pointer
 
 
-@intrinsic
-def longs(typing_context, address):
-    """To int64 values at an address."""
-
-    def code(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], _LONG.as_pointer())
-
-    return types.CPointer(types.int64)(types.int64), code
-
-
-@intrinsic
-def words(typing_context, address):
-    """To uint32 values at an address."""
-
-    def code(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], _WORD.as_pointer())
-
-    return types.CPointer(types.uint32)(types.int64), code
+floats, words = _values(_FLOAT, types.float32), _values(_WORD, types.uint32)
+longs, octets = _values(_LONG, types.int64), _values(_OCTET, types.uint8)
+"""Pointers to numbers at an address, for `carray`."""
 
 
 @intrinsic

@@ -177,6 +177,7 @@ REASONS = {
     "free space or make it writable, then go on": MACHINE,
     f"put it back as {VALUE}, or go on where it is now": MACHINE,
     "put the file back as it was, then go on": MACHINE,
+    "put the images back where they were, then go on": MACHINE,
     "wait for it to end, or write under another name": WAIT,
     "wait for it, or stop it, then resume": WAIT,
     "restore one of the two from a copy, or start a new run": "which copy there is, only the person knows",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from PIL import Image
 
 from barlowctl.cli.app import run as barlowctl
+from barlowctl.data.images.unreadable import UnreadableImage, advise_skipping
+from barlowctl.data.loaders import plain
 from tests.arrays import read_arrays
 
 Captured = pytest.CaptureFixture[str]
@@ -239,3 +242,47 @@ def test_a_run_that_met_one_goes_on_past_it(recipe: Path, photos: Path, capsys: 
     assert finished["steps"] == 8
     about = (run / "notices.jsonl").read_text()
     assert "data.on_unreadable is replace until this process ends, and raise in the run's recipe.toml" in about
+
+
+def test_a_folder_that_is_gone_has_to_come_back(
+    recipe: Path, photos: Path, capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leaving its images out, each of them, was what the advice said: nothing of it can be read."""
+    run, calls = tmp_path / "run", list[str]()
+    elsewhere = photos.with_name("elsewhere")
+    decode = plain.decode_picture
+
+    def until_it_is_gone(data: bytes, conversion: Any) -> Any:
+        calls.append("")
+        if len(calls) == 20:
+            photos.rename(elsewhere)
+        return decode(data, conversion)
+
+    for name in ("3.png", "6.png"):  # which cannot be read
+        next(photos.rglob(name)).unlink()
+    changes = ["train.epochs=2", "train.batch_size=4", "data.holdout=0", "eval.queries=off", "train.warmup_epochs=0"]
+    settings = [part for change in changes for part in ("--set", change)]
+    words = ["pretrain", "--recipe", recipe, "--data", photos, "--out", run, "--threads", 1, "--workers", 1, *settings]
+    with monkeypatch.context() as patch:
+        patch.setattr(plain, "decode_picture", until_it_is_gone)
+        stopped = result(capsys, *words, code=2)
+    assert f"{photos}: " in stopped["error"]
+    assert "cannot be read: nothing is there any more; the state of step " in stopped["error"]
+    back, on = stopped["next"].splitlines()
+    assert back == "put the images back where they were, then go on"
+    assert on == f"barlowctl pretrain --resume {run} --threads 1 --workers 1"
+    elsewhere.rename(photos)
+    assert result(capsys, *shlex.split(on)[1:])["steps"] > 0
+
+
+def test_of_a_source_that_is_gone_nothing_is_left_out(tmp_path: Path) -> None:
+    error = FileNotFoundError(2, "No such file or directory")
+    with pytest.raises(UnreadableImage) as raised, advise_skipping("raise"):
+        raise UnreadableImage.of(tmp_path / "gone", "a.png", error)
+    assert raised.value.is_gone
+    assert raised.value.next == "put the images back where they were, then go on"
+    assert pickle.loads(pickle.dumps(raised.value)).is_gone
+    with pytest.raises(UnreadableImage) as raised, advise_skipping("raise"):
+        raise UnreadableImage.of(tmp_path, "a.png", error)
+    assert not raised.value.is_gone
+    assert raised.value.next == "--on-unreadable skip"

@@ -49,7 +49,10 @@ class Problem:
 
 
 class UnreadableImage(UserError):
-    """One image of a source stops what was asked for. setting: flags, one or several, with which it could be read.
+    """One image of a source stops what was asked for.
+
+    setting: flags, one or several, with which it could be read.
+    is_gone: the whole source is not there any more, and nothing of it can be left out.
 
     Args:
         path: of the source. name: of the image in it. reason: why it cannot be read.
@@ -59,16 +62,24 @@ class UnreadableImage(UserError):
     def __init__(self, path: Path, name: str, reason: str, *, next: str = REPLACED) -> None:
         super().__init__(f"{path}: {name} cannot be read: {reason}", next=next)
         self.path, self.name, self.reason = path, name, reason
-        self.setting, self.when_resumed = "", next == REPLACED
+        self.setting, self.when_resumed, self.is_gone = "", next == REPLACED, False
 
     @classmethod
     def of(cls, path: Path, name: str, error: Unreadable | OSError, settings: str = "") -> UnreadableImage:
         """From what was raised where it was read; the next command sets what was missing, `settings` with spaces."""
+        if isinstance(error, OSError) and not path.exists():
+            return cls._of_a_source_that_is_gone(path, name)
         image = cls(path, name, reason_of(error))
         if settings:
             image.when_resumed = False
             image.setting = image.next = " ".join(f"--set data.{setting}" for setting in settings.split())
         return image
+
+    @classmethod
+    def _of_a_source_that_is_gone(cls, path: Path, name: str) -> UnreadableImage:
+        gone = cls(path, name, "nothing is there any more", next="put the images back where they were, then go on")
+        gone.is_gone = True
+        return gone
 
     def __reduce__(self) -> Any:  # it comes out of worker processes
         return type(self), (self.path, self.name, self.reason), self.__dict__
@@ -82,7 +93,7 @@ def advise_skipping(chosen: OnMeasuring) -> Iterator[None]:
     try:
         yield
     except UnreadableImage as error:
-        if chosen == "raise":
+        if chosen == "raise" and not error.is_gone:
             error.next = "\n".join(filter(None, [error.setting, "--on-unreadable skip"]))
         raise
 
