@@ -17,7 +17,7 @@ from numba import carray
 from barlowctl.kernel_cache import cfunc, njit
 from barlowctl.kernels import thread_tiles as tiles
 from barlowctl.kernels.compiling import KERNEL
-from barlowctl.kernels.thread_tiles import TASK, call, floats, take
+from barlowctl.kernels.thread_tiles import TASK, call, clear, floats, take
 from barlowctl.model import norm_threads
 from barlowctl.model.norm_kernels import settle_factors, settle_gradient
 from barlowctl.model.norm_threads import count_parts, loops_of, measure, work_of
@@ -29,7 +29,6 @@ FIELDS = 15  # of a task
     NEXT, IMAGES, HEIGHT, WIDTH, CHANNELS, SOURCE, POOLED, PLACES, TARGET, SUMS, CENTRE, SCALE, SHIFT, SLOPE, OFFSET,
 ) = range(FIELDS)  # fmt: skip
 """A task, int64: the next image; sizes of a map, and addresses."""
-ZERO = np.float32(0.0)
 SHARED = {**tiles.SHARED, "fastmath": KERNEL["fastmath"]}
 
 
@@ -100,7 +99,7 @@ def _summing(like: Any) -> Any:
             x, _, gradient, places = places_of(task, image, like)
             sums = np.zeros((2, channels))
             for line in range(pooled_side(task[HEIGHT])):
-                own[:] = ZERO
+                clear(total, own.nbytes)
                 sum_line(gradient, places, x, like, line, shape, task[CENTRE], total, product)
                 for which in range(2):
                     for c in range(channels):
@@ -198,7 +197,8 @@ def differentiate(crew, gradient, places, source, target, like, shape, sizes, pa
     weight, bias = carray(floats(parameters[0]), (width,)), carray(floats(parameters[1]), (width,))
     statistics = carray(floats(parameters[2]), (2, parts, width))
     of_weight, of_bias = carray(floats(parameters[3]), (width,)), carray(floats(parameters[4]), (width,))
-    of_weight[:], of_bias[:] = ZERO, ZERO
+    clear(parameters[3], of_weight.nbytes)
+    clear(parameters[4], of_bias.nbytes)
     values, sums = np.empty((OFFSET - CENTRE + 1, width), np.float32), np.empty((sizes[0], 2, width), np.float32)
     task = task_of(sizes, width, values)
     task[SUMS] = sums.ctypes.data
@@ -207,7 +207,8 @@ def differentiate(crew, gradient, places, source, target, like, shape, sizes, pa
         mean, inverse = statistics[0, part], statistics[1, part]
         task[SOURCE], task[TARGET] = source + begin, target + begin
         task[POOLED], task[PLACES] = gradient + itemsize(like) * written, places + written
-        values[0] = mean
+        for c in range(width):
+            values[0, c] = mean[c]
         settle_factors(weight, bias, mean, inverse, values[1], values[2])
         call(crew, crew[4], task)
         total, product = np.zeros(width), np.zeros(width)
