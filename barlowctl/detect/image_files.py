@@ -74,5 +74,6 @@ class Reading:
                 says = f"its annotation says {size[1]} x {size[0]}{turned}"
                 raise Unreadable(f"it is {width} x {height} pixels, and {says}")
         except (OSError, Unreadable) as error:
-            raise UnreadableImage.of(folder, written(name), error, self.lacking(error, index)) from error
+            lacking, is_gone = self.lacking(error, index), not folder.exists()
+            raise UnreadableImage.of(folder, written(name), error, lacking, is_gone=is_gone) from error
         return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels

@@ -278,7 +278,7 @@ def test_a_folder_that_is_gone_has_to_come_back(
 def test_of_a_source_that_is_gone_nothing_is_left_out(tmp_path: Path) -> None:
     error = FileNotFoundError(2, "No such file or directory")
     with pytest.raises(UnreadableImage) as raised, advise_skipping("raise"):
-        raise UnreadableImage.of(tmp_path / "gone", "a.png", error)
+        raise UnreadableImage.of(tmp_path / "gone", "a.png", error, is_gone=True)
     assert raised.value.is_gone
     assert raised.value.next == "put the images back where they were, then go on"
     assert pickle.loads(pickle.dumps(raised.value)).is_gone

@@ -65,9 +65,14 @@ class UnreadableImage(UserError):
         self.setting, self.when_resumed, self.is_gone = "", next == REPLACED, False
 
     @classmethod
-    def of(cls, path: Path, name: str, error: Unreadable | OSError, settings: str = "") -> UnreadableImage:
-        """From what was raised where it was read; the next command sets what was missing, `settings` with spaces."""
-        if isinstance(error, OSError) and not path.exists():
+    def of(
+        cls, path: Path, name: str, error: Unreadable | OSError, settings: str = "", *, is_gone: bool = False
+    ) -> UnreadableImage:
+        """From what was raised where it was read; the next command sets what was missing, `settings` with spaces.
+
+        is_gone: the source was there, and is not any more.
+        """
+        if isinstance(error, OSError) and is_gone:
             return cls._of_a_source_that_is_gone(path, name)
         image = cls(path, name, reason_of(error))
         if settings:

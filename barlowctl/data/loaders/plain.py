@@ -59,7 +59,7 @@ class Pictures:
     in_memory = False
 
     def __init__(self, source: Source, conversion: Conversion | None = None) -> None:
-        self._source = source
+        self._source, self._was_there = source, source.path.exists()  # images in memory have a title there
         self.conversion = conversion or conversion_of(source)
         self._lacking = Lacking(source, self.conversion)
         self.path, self.in_memory, self.scan_report = source.path, source.in_memory, source.scan_report
@@ -69,9 +69,8 @@ class Pictures:
                 f"parts of {source.in_chunks:,} images are unpacked to read one: training, which draws their order, "
                 f"waits for that at each image; pack them first: {command}"
             )
-        self.num_samples = len(source)
+        self.num_samples, self.class_names = len(source), list(source.class_names)
         self.labels = np.array([source.describe(i)[1] for i in range(len(source))], dtype=np.int64)
-        self.class_names = list(source.class_names)
 
     @property
     def stored_channels(self) -> int:
@@ -116,7 +115,8 @@ class Pictures:
             pixels = decode(data, self.conversion).pixels  # type: ignore[arg-type]
             return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
         except (OSError, Unreadable) as error:
-            raise UnreadableImage.of(self.path, self.name_of(index), error, self._lacking.of(error, index)) from error
+            lacking, is_gone = self._lacking.of(error, index), self._was_there and not self.path.exists()
+            raise UnreadableImage.of(self.path, self.name_of(index), error, lacking, is_gone=is_gone) from error
 
     def look(self) -> None:
         """Look at some of the images, and note in the report what range their values have and whether they show
