@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from torch._C._distributed_c10d import PrefixStore, TCPStore
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # documented names
 
 from barlowctl import peers, waits
 from barlowctl.launcher import LaunchedProcess

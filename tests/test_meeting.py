@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from torch._C._distributed_c10d import HashStore, TCPStore
+from torch.distributed import HashStore, TCPStore
 
 from barlowctl import meeting, peers, waits
 from barlowctl.launcher import LaunchedProcess

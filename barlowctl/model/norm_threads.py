@@ -170,6 +170,18 @@ def write(crew, task):
 
 
 @njit(**KERNEL)
+def vectors_of(addresses, parts, width):
+    """float32 at the addresses of `parameters`: weight, bias, statistics (2, parts, width), and two more (width,)."""
+    return (
+        carray(floats(addresses[0]), (width,)),
+        carray(floats(addresses[1]), (width,)),
+        carray(floats(addresses[2]), (2, parts, width)),
+        carray(floats(addresses[3]), (width,)),
+        carray(floats(addresses[4]), (width,)),
+    )
+
+
+@njit(**KERNEL)
 def count_parts(counted, parts):
     """Add parts to the int64 at an address that is not 0."""
     if counted != 0:
@@ -203,9 +215,8 @@ def normalize(crew, source, other, target, marks, like, shape, parameters, count
     """
     parts, rows, width = shape
     count_parts(counted, parts)
-    weight, bias = carray(floats(parameters[0]), (width,)), carray(floats(parameters[1]), (width,))
-    statistics = carray(floats(parameters[2]), (2, parts, width))
-    running = carray(floats(parameters[3]), (width,)), carray(floats(parameters[4]), (width,))
+    weight, bias, statistics, mean_so_far, variance_so_far = vectors_of(parameters, parts, width)
+    running = mean_so_far, variance_so_far
     task, sums, values = work_of(rows, width)
     centre, scale, shift = values[0], values[1], values[2]
     task[RECTIFIED] = rectified
@@ -231,9 +242,7 @@ def differentiate(crew, gradient, source, result, marks, masked, target, like, s
             (width,), written.
     """
     parts, rows, width = shape
-    weight, bias = carray(floats(parameters[0]), (width,)), carray(floats(parameters[1]), (width,))
-    statistics = carray(floats(parameters[2]), (2, parts, width))
-    of_weight, of_bias = carray(floats(parameters[3]), (width,)), carray(floats(parameters[4]), (width,))
+    weight, bias, statistics, of_weight, of_bias = vectors_of(parameters, parts, width)
     for c in range(width):
         of_weight[c], of_bias[c] = 0.0, 0.0
     task, sums, values = work_of(rows, width)

@@ -20,7 +20,7 @@ from barlowctl.kernels.compiling import KERNEL
 from barlowctl.kernels.thread_tiles import TASK, call, clear, floats, take
 from barlowctl.model import norm_threads
 from barlowctl.model.norm_kernels import settle_factors, settle_gradient
-from barlowctl.model.norm_threads import count_parts, loops_of, measure, work_of
+from barlowctl.model.norm_threads import count_parts, loops_of, measure, vectors_of, work_of
 from barlowctl.model.number_formats import LIKE, itemsize
 from barlowctl.model.pooled_norm_lines import PADDING, SIDE, STRIDE, pool_line, pooled_side, sum_line, write_line
 
@@ -170,9 +170,8 @@ def normalize(crew, source, pooled, places, like, shape, sizes, parameters, coun
         shape, parameters, counted, eps, momentum: see there. sizes: see `task_of`.
     """
     parts, rows, width = shape
-    weight, bias = carray(floats(parameters[0]), (width,)), carray(floats(parameters[1]), (width,))
-    statistics = carray(floats(parameters[2]), (2, parts, width))
-    running = carray(floats(parameters[3]), (width,)), carray(floats(parameters[4]), (width,))
+    weight, bias, statistics, mean_so_far, variance_so_far = vectors_of(parameters, parts, width)
+    running = mean_so_far, variance_so_far
     count_parts(counted, parts)
     summing, sums, values = work_of(rows, width)
     task = task_of(sizes, width, values)
@@ -194,9 +193,7 @@ def differentiate(crew, gradient, places, source, target, like, shape, sizes, pa
         parameters: addresses of weight, bias and statistics; and of the gradients of weight and bias, written.
     """
     parts, rows, width = shape
-    weight, bias = carray(floats(parameters[0]), (width,)), carray(floats(parameters[1]), (width,))
-    statistics = carray(floats(parameters[2]), (2, parts, width))
-    of_weight, of_bias = carray(floats(parameters[3]), (width,)), carray(floats(parameters[4]), (width,))
+    weight, bias, statistics, of_weight, of_bias = vectors_of(parameters, parts, width)
     clear(parameters[3], of_weight.nbytes)
     clear(parameters[4], of_bias.nbytes)
     values, sums = np.empty((OFFSET - CENTRE + 1, width), np.float32), np.empty((sizes[0], 2, width), np.float32)
