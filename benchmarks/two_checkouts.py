@@ -5,7 +5,8 @@
         --set model.stem=default --set model.backbone=resnet50 --set views.size=96
 
 Both are measured with this Python's packages: each in a process of its own, which waits while the other takes a step.
-Whoever is started second may be the faster one by a hundredth, so both orders are measured. Images lie in memory.
+Whoever is started second may be the faster one by some hundredths, so both orders are measured, and the mean of both
+is what counts. Images lie in memory.
 """
 
 from __future__ import annotations
@@ -120,14 +121,17 @@ def main() -> None:
         parser.error(f"'{arguments.other}' is no checkout: it has no folder barlowctl/bench")
     if other == HERE:
         parser.error(f"'{arguments.other}' is this checkout; another one is made by git worktree add ../before COMMIT")
+    middles = []
     for first, second in ((other, HERE), (HERE, other)):
         times = compare(first, second, arguments)
         ratios = [before / now for before, now in zip(times[other], times[HERE], strict=True)]
+        middles.append(statistics.median(ratios))
         print(
             f"{statistics.median(times[other]):,.1f} CPU-ms there, {statistics.median(times[HERE]):,.1f} here, "
-            f"{statistics.median(ratios):.3f} times ({min(ratios):.3f}-{max(ratios):.3f}), n = {len(ratios)}; "
+            f"{middles[-1]:.3f} times ({min(ratios):.3f}-{max(ratios):.3f}), n = {len(ratios)}; "
             f"{'there' if first == other else 'here'} was started first"
         )
+    print(f"mean of both orders: {statistics.geometric_mean(middles):.3f} times")
 
 
 if __name__ == "__main__":

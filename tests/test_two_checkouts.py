@@ -36,12 +36,17 @@ def test_both_orders_of_starting_are_measured(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(ROOT / name)
     compared = run(tmp_path, "--recipe", "quickstart", "--batch", 16, "--rounds", 2)
     assert compared.returncode == 0, compared.stderr
-    lines = [re.fullmatch(LINE, line) for line in compared.stdout.splitlines()]
+    *orders, mean = compared.stdout.splitlines()
+    lines = [re.fullmatch(LINE, line) for line in orders]
     assert [match and match[4] for match in lines] == ["there", "here"]
     for match in lines:
         assert match is not None
         middle, least, most = (float(match[group]) for group in (1, 2, 3))
         assert least <= middle <= most
+    one, other = (float(match[1]) for match in lines if match)
+    of_both = re.fullmatch(r"mean of both orders: ([\d.]+) times", mean)
+    assert of_both is not None
+    assert float(of_both[1]) == pytest.approx((one * other) ** 0.5, abs=0.001)
 
 
 @pytest.mark.slow
