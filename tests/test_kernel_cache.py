@@ -21,7 +21,8 @@ import pytest
 from numba.core import caching, event
 
 from barlowctl import kernel_cache, locks, waits
-from barlowctl.model import norm_threads, winograd_functions
+from barlowctl.kernels.batch_norm import threads as norm_threads
+from barlowctl.kernels.winograd import functions as winograd_functions
 
 PACKAGE = Path(kernel_cache.__file__).parent
 FILES = {
@@ -133,7 +134,7 @@ def test_numba_by_itself_does_not_see_it(anew: Callable[[], ModuleType], tmp_pat
     ("name", "text"),
     [
         ("barlowctl.data.loaders.kernel", "compiling kernels of the images' views, once for this machine ..."),
-        ("barlowctl.model.winograd_kernels", "compiling kernels of the network, once for this machine ..."),
+        ("barlowctl.kernels.winograd.loops", "compiling kernels of the network, once for this machine ..."),
         ("pynndescent.distances", "compiling kernels of pynndescent ..."),
         ("<dynamic>", "compiling kernels ..."),
     ],
@@ -304,7 +305,9 @@ def test_kernels_that_are_made_when_they_are_first_used_are_kept_with_their_sour
     name = winograd_functions.__name__
     for kernel in made:
         assert kernel._cache._cache_file._source_stamp[1] == kernel_cache.digest(name)
-    assert {"barlowctl.model.winograd_vectors", "barlowctl.model.toom_cook"} < set(kernel_cache.sources(name))
+    assert {"barlowctl.kernels.winograd.vector_code", "barlowctl.kernels.winograd.toom_cook"} < set(
+        kernel_cache.sources(name)
+    )
 
 
 def test_all_kernels_are_decorated_so() -> None:

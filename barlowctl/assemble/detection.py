@@ -28,7 +28,8 @@ from barlowctl.detect.scores import DetectionScores
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import RunDiverged, RunStopped, UserError
 from barlowctl.generators import own_generator
-from barlowctl.model import Preprocessing, in_mode, synchronize_batch_norm
+from barlowctl.model import Preprocessing, synchronize_batch_norm
+from barlowctl.modes import in_mode
 from barlowctl.train import checkpoint, engine, sinks
 from barlowctl.train.events import Sink, broadcast
 from barlowctl.train.gradient import autocast, buffers_kept

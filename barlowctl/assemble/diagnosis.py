@@ -20,7 +20,7 @@ from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.eval import diagnostics
 from barlowctl.files import atomic_write
 from barlowctl.methods import Method
-from barlowctl.model import in_mode
+from barlowctl.modes import in_mode
 from barlowctl.plots import matrix, panels
 from barlowctl.plots.images import save_image
 from barlowctl.recipe.schema import Recipe

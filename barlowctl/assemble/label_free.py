@@ -15,7 +15,7 @@ from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.eval import diagnostics
 from barlowctl.eval.lidar import lidar
 from barlowctl.methods import Method
-from barlowctl.model import in_mode
+from barlowctl.modes import in_mode
 from barlowctl.recipe.schema import Recipe
 
 LIDAR_IMAGES, LIDAR_VIEWS = 1000, 10

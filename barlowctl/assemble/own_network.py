@@ -12,7 +12,8 @@ from torch import Tensor
 from barlowctl.errors import UserError
 from barlowctl.generators import own_generator
 from barlowctl.methods import Method
-from barlowctl.model import in_mode, registered
+from barlowctl.model import registered
+from barlowctl.modes import in_mode
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
 

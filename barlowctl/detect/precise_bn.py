@@ -19,7 +19,7 @@ from barlowctl.detect.rpn import at_least_float32
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.model.batch_norm import GlobalBatchNorm
-from barlowctl.model.modes import in_mode
+from barlowctl.modes import in_mode
 
 BATCHES = 200
 """Of detectron2's PreciseBN."""

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from barlowctl.errors import UserError, kind_of
-from barlowctl.model.modes import in_mode
 from barlowctl.model.recompute import recompute_activations
+from barlowctl.modes import in_mode
 
 CHANNELS = 256
 STRIDES = (4, 8, 16, 32)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.errors import UserError
-from barlowctl.model import in_mode
+from barlowctl.modes import in_mode
 
 
 class LabelledBatch(Protocol):

@@ -1,1 +1,1 @@
-"""What our kernels for a CPU share: how they are compiled, and torch's threads that run them."""
+"""Our kernels for a CPU: a folder for each kind of layer, and what they share."""

@@ -20,23 +20,22 @@ from barlowctl.model.backbone import (
     zero_initialized_norms,
 )
 from barlowctl.model.batch_norm import synchronize_batch_norm
+from barlowctl.model.cpu.fused_blocks import choose_norms, prepare_norms
+from barlowctl.model.cpu.product_convolution import choose_convolutions, prepare_convolutions
+from barlowctl.model.cpu.product_linear import choose_linears, prepare_linears
+from barlowctl.model.cpu.strided_pointwise import take_seen_pixels_first
 from barlowctl.model.footprint import Footprint, estimate_memory
 from barlowctl.model.freezing import NOTHING, WHOLE, freezable, frozen_modules, frozen_parameters
-from barlowctl.model.fused_norm import choose_norms, prepare_norms
 from barlowctl.model.mlp import build_mlp
-from barlowctl.model.modes import in_mode
 from barlowctl.model.normalize import InputNormalization
 from barlowctl.model.one_pass import OnePass
 from barlowctl.model.patch_head import PatchHead, build_patch_head
 from barlowctl.model.pooling import QuarterPooling, last_map_shape, pooled_otherwise
 from barlowctl.model.preprocessing import Preprocessing, unlike_timm
-from barlowctl.model.product_convolution import choose_convolutions, prepare_convolutions
-from barlowctl.model.product_linear import choose_linears, prepare_linears
 from barlowctl.model.projector import build_predictor, build_projector
 from barlowctl.model.recompute import recompute_activations
 from barlowctl.model.split_batch_norm import split_batch_norm
 from barlowctl.model.stand_ins import Lookups, without_data
-from barlowctl.model.strided_pointwise import take_seen_pixels_first
 
 __all__ = [
     "NOTHING",
@@ -70,7 +69,6 @@ __all__ = [
     "freezable",
     "frozen_modules",
     "frozen_parameters",
-    "in_mode",
     "last_map_shape",
     "patch_side",
     "pooled_otherwise",

@@ -17,10 +17,10 @@ from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from barlowctl.errors import UserError, kind_of
-from barlowctl.model.modes import in_mode
 from barlowctl.model.modules import check_drawn
 from barlowctl.model.registered import check_name, own_function, reason_of, refused_by_own
 from barlowctl.model.stand_ins import Lookups, call_with, own_tensors
+from barlowctl.modes import in_mode
 
 
 class StemShape(NamedTuple):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from barlowctl.distributed import Neighbours, Ranks
-from barlowctl.model.own_gradients import once_differentiable
+from barlowctl.own_gradients import once_differentiable
 
 
 class _Normalize(torch.autograd.Function):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from barlowctl.errors import UserError
 from barlowctl.model.feature_maps import FAILURES, layers_of
-from barlowctl.model.modes import in_mode
+from barlowctl.modes import in_mode
 
 FEATURES = "features"
 """What the layer is called that the backbone gives: what is measured elsewhere, and exported."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from barlowctl.amounts import counted
 from barlowctl.errors import UserError
-from barlowctl.model.modes import in_mode
+from barlowctl.modes import in_mode
 
 FAILURES = (RuntimeError, AssertionError, ValueError, TypeError, IndexError)
 """What networks raise on images of a size that they do not take."""

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from barlowctl.model.modes import in_mode
 from barlowctl.model.stand_ins import call_with
+from barlowctl.modes import in_mode
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from torch.nn.parameter import is_lazy
 
 from barlowctl.amounts import counted
 from barlowctl.errors import UserError
-from barlowctl.model.modes import in_mode
 from barlowctl.model.registered import reason_of
 from barlowctl.model.stand_ins import own_tensors
+from barlowctl.modes import in_mode
 
 _ENDS = ("fc", "classifier", "heads", "head")
 """What torchvision calls the part of its networks that ends in the classifier."""

@@ -19,22 +19,14 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
 from barlowctl.kernels import thread_team
-from barlowctl.model.depthwise import DepthwiseConvolution
-from barlowctl.model.fused_norm import (
-    FORMATS,
-    FusedBasicBlock,
-    FusedBatchNorm1d,
-    FusedBatchNorm2d,
-    FusedBatchNormAct2d,
-    FusedBottleneck,
-    FusedResNet,
-    ReLUOfFused,
-)
-from barlowctl.model.fused_pooling import FusedCatAvgMaxPool2d
-from barlowctl.model.pooled_norm import PoolingOfFused
-from barlowctl.model.product_convolution import ProductConvolution
-from barlowctl.model.product_linear import ProductLinear
-from barlowctl.model.seen_taps import SeenTaps
+from barlowctl.model.cpu.depthwise import DepthwiseConvolution
+from barlowctl.model.cpu.fused_blocks import FusedBasicBlock, FusedBottleneck, FusedResNet
+from barlowctl.model.cpu.fused_norm import FORMATS, FusedBatchNorm1d, FusedBatchNorm2d, FusedBatchNormAct2d, ReLUOfFused
+from barlowctl.model.cpu.fused_pooling import FusedCatAvgMaxPool2d
+from barlowctl.model.cpu.pooled_norm import PoolingOfFused
+from barlowctl.model.cpu.product_convolution import ProductConvolution
+from barlowctl.model.cpu.product_linear import ProductLinear
+from barlowctl.model.cpu.seen_taps import SeenTaps
 
 NORMS = (FusedBatchNorm1d, FusedBatchNorm2d, FusedBatchNormAct2d)
 ROW_BY_ROW = {

@@ -18,7 +18,8 @@ from barlowctl.eval.diagnostics import feature_spread
 from barlowctl.exports import export
 from barlowctl.methods import Method, Targets
 from barlowctl.methods.momentum import MovingAverage
-from barlowctl.model import build_backbone, in_mode
+from barlowctl.model import build_backbone
+from barlowctl.modes import in_mode
 from barlowctl.recipe import load
 from barlowctl.recipe.objectives import METHODS
 from barlowctl.recipe.schema import Recipe

@@ -20,8 +20,8 @@ from barlowctl.assemble.synthetic_steps import StepTime, SyntheticSteps, batch_o
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.data.views.spec import ViewSpec
 from barlowctl.errors import UserError
+from barlowctl.kernels.batch_norm import threads as norm_threads
 from barlowctl.methods import BarlowTwins, Targets
-from barlowctl.model import norm_threads
 from barlowctl.recipe import load, objectives
 from barlowctl.threads import one_thread
 from barlowctl.train import lars_kernels

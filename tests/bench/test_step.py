@@ -22,8 +22,8 @@ from barlowctl.bench.step_settings import CHECKED, StepSettings
 from barlowctl.bench.stopwatch import Stopwatch
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.errors import UserError
-from barlowctl.model.fused_norm import FusedBatchNorm2d
-from barlowctl.model.product_convolution import ProductConvolution
+from barlowctl.model.cpu.fused_norm import FusedBatchNorm2d
+from barlowctl.model.cpu.product_convolution import ProductConvolution
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 from tests.oracles import lars

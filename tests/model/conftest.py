@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from barlowctl import processor
-from barlowctl.model import tile_products
+from barlowctl.model.cpu import tile_products
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from barlowctl.model.depthwise import choose_depthwise
-from barlowctl.model.fused_norm import choose_norms
-from barlowctl.model.product_convolution import choose_convolutions
+from barlowctl.model.cpu.depthwise import choose_depthwise
+from barlowctl.model.cpu.fused_blocks import choose_norms
+from barlowctl.model.cpu.product_convolution import choose_convolutions
 
 CPU = torch.device("cpu")
 NETWORKS = {

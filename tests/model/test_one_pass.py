@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from barlowctl.assemble.model import build_method, move_to_device
 from barlowctl.kernels import thread_team
 from barlowctl.methods import Method
-from barlowctl.model.fused_norm import FusedBatchNormAct2d, choose_norms
+from barlowctl.model.cpu.fused_blocks import choose_norms
+from barlowctl.model.cpu.fused_norm import FusedBatchNormAct2d
 from barlowctl.model.one_pass import OnePass
 from barlowctl.recipe import load
 

@@ -1,0 +1,1 @@
+"""Gradients of depthwise convolutions, of each channel by itself."""
