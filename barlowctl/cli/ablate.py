@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,12 +16,13 @@ from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.cli.init_weights import from_anywhere
 from barlowctl.cli.study_budget import limit_studies
+from barlowctl.cli.study_chosen import ALL_METHODS, choose_studies, selection
 from barlowctl.cli.study_command import StudyCommand, slot_arguments
 from barlowctl.cli.study_plan import print_array_script, show_plan
 from barlowctl.cli.study_recipe import base_recipe
 from barlowctl.cli.study_results import show_results
 from barlowctl.cli.study_run import run_cells
-from barlowctl.errors import UserError, did_you_mean, nearest
+from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
     from barlowctl.recipe.schema import Recipe
@@ -36,9 +37,6 @@ EPILOG = examples(
     "barlowctl ablate --grid mine.toml --recipe adapt --init runs/mine",
     "barlowctl ablate --loss --data IMAGENET --print-sbatch > array.sh",
 )
-
-ALL_METHODS = "methods"
-"""The study's name as an argument: `--methods all`."""
 
 DEFAULT_RECIPE = "resnet50-300ep"
 STUDIES, CELLS = "Studies", "Cells"  # panels of the help
@@ -184,7 +182,8 @@ def ablate(
     }
     if ALL_METHODS in (named or []):
         named, methods = [name for name in named or [] if name != ALL_METHODS], methods or "all"
-    chosen = _chosen(console, flags, named or [], grid, methods)
+    others = grid is not None or methods is not None
+    chosen = choose_studies(console, flags, named or [], others=others, recipe=recipe, out=out, show=show)
     base = base_recipe(recipe or DEFAULT_RECIPE, overrides or [], init)
     whole = _studies(chosen, grid, base, recipe or DEFAULT_RECIPE, methods, settings_of)
     left_out = options.comma_separated("--without", without)
@@ -195,14 +194,6 @@ def ablate(
     runtime = Runtime(device, threads, workers, loader)
     if budget is not None:
         selected, whole = limit_studies(console, budget, selected, whole, base, runtime, data, out, left_out)
-    directory = StudyDirectory(out, base, tuple(selected), tuple(range(seeds)))
-    command = StudyCommand(console, directory, tuple(whole), runtime, data or directory.dataset, parallel, left_out)
-    if cell is not None and cell >= len(directory.cells):
-        raise UserError(
-            f"--cell is {cell}, but the plan has {counted(len(directory.cells), 'cell')}",
-            allowed=f"0 to {len(directory.cells) - 1}" if len(directory.cells) > 1 else "0",
-            next="--cell 0",
-        )
     by_flag = {
         "--methods": methods,
         "--settings-of": settings_of,
@@ -212,8 +203,16 @@ def ablate(
         "--without": without,
         "--init": None if init is None else from_anywhere(init),
     }
-    selection = [*chosen, *(part for flag, value in by_flag.items() if value for part in (flag, value))]
-    again = command.arguments_of_a_cell(selection, recipe, overrides or [])
+    noted = selection(chosen, by_flag, from_anywhere=True)
+    directory = StudyDirectory(out, base, tuple(selected), tuple(range(seeds)), selection=tuple(noted))
+    command = StudyCommand(console, directory, tuple(whole), runtime, data or directory.dataset, parallel, left_out)
+    if cell is not None and cell >= len(directory.cells):
+        raise UserError(
+            f"--cell is {cell}, but the plan has {counted(len(directory.cells), 'cell')}",
+            allowed=f"0 to {len(directory.cells) - 1}" if len(directory.cells) > 1 else "0",
+            next="--cell 0",
+        )
+    again = command.arguments_of_a_cell(selection(chosen, by_flag), recipe, overrides or [])
     if dry_run:
         show_plan(command)
     elif print_sbatch:
@@ -233,34 +232,6 @@ def _say_what_is_dropped(console: Console, whole: Sequence[Study], selected: Seq
     for study in whole:
         if study.name not in left:
             console.say(f"note: the study {study.name} is left out: {flag} leaves none of its variants")
-
-
-def _chosen(
-    console: Console, flags: Mapping[str, bool], named: Sequence[str], grid: Path | None, methods: str | None
-) -> list[str]:
-    """The paper's studies that were chosen, by flag or by name; asked for where there is none, no grid, no methods.
-
-    Raises:
-        UserError: a name that is no study's, with the nearest one; or none at all.
-    """
-    for name in named:
-        if name not in flags:
-            known = [] if "." in name else [*flags, ALL_METHODS]  # a file is no slip of a study's name
-            near = nearest(name, known)
-            raise UserError(
-                f"there is no study '{name}'{did_you_mean(name, known)}",
-                allowed=f"{', '.join(flags)}, {ALL_METHODS}, --grid FILE",
-                next=shell.line("barlowctl", "ablate", near, "--dry-run") if near else None,
-            )
-    chosen = [name for name, is_set in flags.items() if is_set or name in named]
-    if not chosen and grid is None and methods is None:
-        missing = UserError(
-            "no study was named",
-            allowed=f"{', '.join(flags)}, --methods NAMES, --grid FILE",
-            next="barlowctl ablate drop-aug --recipe quickstart --dry-run",
-        )
-        chosen = [console.choose("Which study?", list(flags), default="drop-aug", missing=missing)]
-    return chosen
 
 
 def _studies(

@@ -6,6 +6,7 @@ import errno
 from pathlib import Path
 
 from barlowctl.amounts import counted
+from barlowctl.cli.study_chosen import other_studies
 from barlowctl.cli.study_command import StudyCommand
 from barlowctl.errors import UserError
 
@@ -35,7 +36,7 @@ def show_results(command: StudyCommand, *, quick: bool = False, last: bool = Tru
     if not anything and not quick:
         raise UserError(
             f"nothing of this is finished in '{directory.out}' (another process may be at it)",
-            next="without --show",
+            next="\n".join([*other_studies(directory), "without --show"]),
         )
     files: list[Path] = []
     try:

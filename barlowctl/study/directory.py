@@ -51,9 +51,7 @@ class Cell:
     def record(self) -> Record | None:
         """What cell.json holds: "measures" (or "failed", a reason) and "seconds"; None while it is not finished."""
         file = self.path / "cell.json"
-        if not file.is_file():
-            return None
-        return read_record(file)
+        return read_record(file) if file.is_file() else None
 
     def finish(self, record: Record) -> None:
         """Keep what was measured; the cell is not run again."""
@@ -87,6 +85,7 @@ class StudyDirectory:
     """Studies of one recipe in one directory, with some seeds.
 
     requested: (study, variant) pairs of which all seeds are to be there; None: of every variant.
+    selection: what names the studies to `barlowctl ablate`, beside recipe, seeds and directory: their tables note it.
     """
 
     out: Path
@@ -94,6 +93,7 @@ class StudyDirectory:
     studies: tuple[Study, ...]
     seeds: tuple[int, ...]
     requested: frozenset[tuple[str, str]] | None = None
+    selection: tuple[str, ...] = ()
 
     @cached_property
     def cells(self) -> list[Cell]:

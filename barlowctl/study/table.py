@@ -285,6 +285,7 @@ def document(directory: StudyDirectory, study: Study, table: Sequence[Row]) -> d
         "source": study.source,
         "recipe_name": directory.base.name,
         "seeds": list(directory.seeds),
+        "selection": list(directory.selection),
         "baseline": study.baseline,
         "note": study.note,
         "published_series": {series.label: dict(series.points) for series in study.series},

@@ -76,6 +76,16 @@ def test_it_goes_on(before: Path, capsys: Captured) -> None:
     assert json.loads(metrics.read_text()[len(recorded) :].partition("\n")[0])["step"] == 12
 
 
+def test_a_study_that_is_not_named_is_led_to(before: Path, capsys: Captured) -> None:
+    assert barlowctl(["ablate", "--out", "study", "--show"]) == 2
+    command = "barlowctl ablate loss --recipe study/recipe.toml --seeds 1 --out study"
+    assert capsys.readouterr().err == f"error: no study was named\nallowed: loss in 'study'\nnext: {command} --show\n"
+    (study,) = document(capsys, *command.split()[1:], "--show")["studies"]
+    assert study["rows"][0]["linear_top1"] == 22.5
+    assert barlowctl(["ablate", "--out", "study"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"next: {command}"
+
+
 def test_a_study_is_shown_and_goes_on(before: Path, capsys: Captured) -> None:
     recipe = ["--recipe", "study/recipe.toml", "--loss", "--only", "baseline", "--out", "study"]
     cell = before / "study" / "cells" / "baseline-44291389" / "seed-0" / "cell.json"

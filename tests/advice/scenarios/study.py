@@ -111,6 +111,12 @@ def two_recipes(patch: Patch) -> None:
     Path("mine-vicreg.toml").write_text(Path("digits.toml").read_text().replace("lambd = 0.02", 'name = "vicreg"'))
 
 
+def another_is_finished(patch: Patch) -> None:
+    """A finished study, and a grid none of whose variants it has."""
+    finished(patch)
+    Path("other.toml").write_text('[wide]\n"model.projector" = [128, 128]\n')
+
+
 SCENARIOS = {
     "no such method": Scenario([*METHODS, "vicregg", "--settings-of", "mine"], two_recipes, slow=True),
     "no recipe of the method": Scenario([*METHODS, "byol", "--settings-of", "mine"], two_recipes),
@@ -134,6 +140,14 @@ SCENARIOS = {
     "nothing finished": Scenario(
         [*STUDY, "--show"],
         small,
+        slow=True,
+    ),
+    "no study, and one is in the directory": Scenario(
+        ["ablate", "--out", "studies/digits", "--show"], finished, slow=True
+    ),
+    "nothing finished, and another study is": Scenario(
+        ["ablate", "--grid", "other.toml", "--recipe", "digits.toml", *SHORT, "--show"],
+        another_is_finished,
         slow=True,
     ),
     "a variant that cannot be": Scenario(
