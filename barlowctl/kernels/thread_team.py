@@ -27,15 +27,15 @@ def address() -> int | None:
     return None
 
 
-def crew() -> tuple[int, int]:
-    """Who works: the address of a team, and how many threads of it; (0, 1): the calling thread alone."""
-    threads, team = torch.get_num_threads(), address()
-    return (0, 1) if threads == 1 or team is None else (team, threads)
+def team() -> tuple[int, int]:
+    """Who works: the address of OpenMP's `parallel` and a number of threads; (0, 1): the calling one alone."""
+    threads, parallel = torch.get_num_threads(), address()
+    return (0, 1) if threads == 1 or parallel is None else (parallel, threads)
 
 
 def count() -> int:
-    """How many threads work: see `crew`."""
-    return crew()[1]
+    """How many threads work: see `team`."""
+    return team()[1]
 
 
 def serves() -> bool:

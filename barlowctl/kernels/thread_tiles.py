@@ -65,8 +65,8 @@ longs, octets = _values(_LONG, types.int64), _values(_OCTET, types.uint8)
 
 
 @intrinsic
-def together(typing_context, team, function, task, threads):
-    """Have some threads of a team call a function, by its address, with the address of a task."""
+def together(typing_context, parallel, function, task, threads):
+    """Have some threads call a function, by its address, with the address of a task: see `thread_team.address`."""
 
     def code(context, builder, signature, arguments):
         kind = ir.FunctionType(ir.VoidType(), [_LONG, _LONG, _INT, _INT])
@@ -99,13 +99,13 @@ def clear(address, size):
 
 
 @njit(**KERNEL)
-def call(crew, function, task):
-    """Have a crew call a function, by its address, with a task, from its first tile on.
+def call(team, function, task):
+    """Have a team call a function, by its address, with a task, from its first tile on.
 
-    crew: the address of a team (see `thread_team`), and how many threads of it; of one the calling thread.
+    team: see `thread_team.team`; of one thread it is the calling one.
     """
     task[NEXT] = 0
-    if crew[1] == 1:
+    if team[1] == 1:
         alone(function, task.ctypes.data)
     else:
-        together(crew[0], function, task.ctypes.data, crew[1])
+        together(team[0], function, task.ctypes.data, team[1])

@@ -47,7 +47,7 @@ def step(
     if not addresses:
         return
     kernels.step(
-        (*thread_team.crew(), kernels.add_squares.address, kernels.move.address),
+        (*thread_team.team(), kernels.add_squares.address, kernels.move.address),
         np.array(addresses, np.int64),
         np.array([p.numel() for p in params if p.numel()], np.int64),
         rule,

@@ -83,11 +83,11 @@ def trust_ratio(own, other, eta, decay, rule, epsilon):
 
 
 @njit(**KERNEL)
-def step(crew, addresses, sizes, rule, eta, epsilon, decay, momentum, rate, cap, in_momentum):
+def step(team, addresses, sizes, rule, eta, epsilon, decay, momentum, rate, cap, in_momentum):
     """A step of LARS for some parameters.
 
     Args:
-        crew: a team and its threads (see `thread_tiles.call`), then the addresses of `add_squares` and `move`.
+        team: of threads (see `thread_team.team`), then the addresses of `add_squares` and `move`.
         addresses: int64 `(parameters, 3)`: of each, its gradient and its momentum. sizes: their numbers of values.
         rule: of the ratio. cap: the ratio becomes at most this, in units of it; negative: it stays.
         in_momentum: whether the rate is in what is added to the momentum, and not in what is taken from the parameter.
@@ -98,13 +98,13 @@ def step(crew, addresses, sizes, rule, eta, epsilon, decay, momentum, rate, cap,
     factors[INERTIA], factors[RATE] = momentum, 1.0 if in_momentum else rate
     for index in range(len(sizes)):
         size = sizes[index]
-        threads = crew[1] if size >= FOR_SEVERAL else 1
+        threads = team[1] if size >= FOR_SEVERAL else 1
         task[SIZE], task[TILES] = size, -(-size // VALUES)
         task[PARAMETER], task[GRADIENT], task[MOMENTUM] = addresses[index]
         ratio = 1.0
         if rule != AS_IT_IS:
             factors[DECAY] = 0.0 if rule == OF_THE_GRADIENT else decay
-            call((crew[0], threads), crew[2], task)
+            call((team[0], threads), team[2], task)
             own, other = 0.0, 0.0
             for tile in range(task[TILES]):
                 own += sums[tile, 0]
@@ -113,4 +113,4 @@ def step(crew, addresses, sizes, rule, eta, epsilon, decay, momentum, rate, cap,
             if cap >= 0.0 and own > 0.0 and other > 0.0:
                 ratio = min(ratio, cap) / cap if cap > 0.0 else 1.0
         factors[DECAY], factors[RATIO] = decay, ratio * rate if in_momentum else ratio
-        call((crew[0], threads), crew[3], task)
+        call((team[0], threads), team[3], task)

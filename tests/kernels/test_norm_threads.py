@@ -183,10 +183,10 @@ def test_a_network_on_two_threads_is_what_it_is_on_one() -> None:
 @pytest.mark.parametrize(("threads", "several"), [(1, False), (2, True)])
 def test_who_computes(monkeypatch: pytest.MonkeyPatch, threads: int, several: bool) -> None:
     """Both views go in one pass through kernels that are shared, except where there is little to do."""
-    crews, images = list[tuple[int, ...]](), list[int]()
+    teams, images = list[tuple[int, ...]](), list[int]()
     for name in ("normalize", "differentiate"):
         call = getattr(norm_threads, name)
-        monkeypatch.setattr(norm_threads, name, lambda crew, *rest, call=call: (crews.append(crew), call(crew, *rest)))
+        monkeypatch.setattr(norm_threads, name, lambda team, *rest, call=call: (teams.append(team), call(team, *rest)))
     torch.set_num_threads(threads)
     network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     network.append(nn.BatchNorm1d(8))
@@ -198,7 +198,7 @@ def test_who_computes(monkeypatch: pytest.MonkeyPatch, threads: int, several: bo
         out = OnePass([network])(network, views)
     out[0].float().square().sum().backward()
     assert images == [32]
-    assert [crew[1] for crew in crews] == ([2, 1, 1, 2] if several else [1, 1, 1, 1])
+    assert [team[1] for team in teams] == ([2, 1, 1, 2] if several else [1, 1, 1, 1])
 
 
 def test_without_a_team_several_threads_have_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,13 +215,13 @@ def test_without_a_team_several_threads_have_torchs_own(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("dtype", FORMATS, ids=str)
 def test_kernels_are_compiled_before_a_step_is_timed(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
-    crews = list[tuple[int, ...]]()
+    teams = list[tuple[int, ...]]()
     for name in ("normalize", "differentiate"):
         call = getattr(norm_threads, name)
-        monkeypatch.setattr(norm_threads, name, lambda crew, *rest, call=call: (crews.append(crew), call(crew, *rest)))
+        monkeypatch.setattr(norm_threads, name, lambda team, *rest, call=call: (teams.append(team), call(team, *rest)))
     torch.set_num_threads(2)
     prepare_norms(FusedBatchNorm2d(3), dtype)
-    assert sorted(crew[1] for crew in crews) == [1, 1, 2, 2]
+    assert sorted(team[1] for team in teams) == [1, 1, 2, 2]
     x = torch.ones(2, 3, 2, 2, dtype=dtype).contiguous(memory_format=torch.channels_last)
     FusedBatchNorm2d(3)(x)
-    assert crews[-1][2:] == crews[0][2:]  # the functions of a step
+    assert teams[-1][2:] == teams[0][2:]  # the functions of a step

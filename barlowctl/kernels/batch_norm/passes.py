@@ -37,7 +37,7 @@ def normalize(
     """
     mean, variance, counted = running
     norm_threads.normalize(
-        _crew(x),
+        _team(x),
         x.data_ptr(),
         0 if shortcut is None else shortcut.data_ptr(),
         y.data_ptr(),
@@ -72,7 +72,7 @@ def differentiate(
     masked = None if y is None else torch.empty_like(grad)
     marks = y if y is not None and y.dtype == torch.uint8 else None
     norm_threads.differentiate(
-        _crew(x),
+        _team(x),
         grad.data_ptr(),
         x.data_ptr(),
         0 if y is None or marks is not None else y.data_ptr(),
@@ -94,10 +94,10 @@ def marks_of(x: Tensor) -> Tensor | None:
 
 
 def team_for(x: Tensor) -> tuple[int | None, int]:
-    """A team for so many values, and how many threads of it."""
-    team = thread_team.address()
-    return team, 1 if team is None or x.numel() < FOR_SEVERAL else torch.get_num_threads()
+    """The team for so many values: see `thread_team.team`; on its own where they are few."""
+    parallel = thread_team.address()
+    return parallel, 1 if parallel is None or x.numel() < FOR_SEVERAL else torch.get_num_threads()
 
 
-def _crew(x: Tensor) -> tuple[int, ...]:
-    return norm_threads.crew_of(*team_for(x), x.dtype)
+def _team(x: Tensor) -> tuple[int, ...]:
+    return norm_threads.team_of(*team_for(x), x.dtype)

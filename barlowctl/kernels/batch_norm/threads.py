@@ -128,9 +128,9 @@ def _functions(dtype: torch.dtype) -> tuple[int, ...]:
     return _adding(LIKE[dtype]).address, _writing(LIKE[dtype]).address
 
 
-def crew_of(team: int | None, threads: int, dtype: torch.dtype) -> tuple[int, ...]:
-    """Who works: the address of a team, how many threads of it, and the addresses of what they are called with."""
-    return team or 0, threads, *_functions(dtype)
+def team_of(parallel: int | None, threads: int, dtype: torch.dtype) -> tuple[int, ...]:
+    """Who works: a team (see `thread_team.team`), and the addresses of the functions that it is called with."""
+    return parallel or 0, threads, *_functions(dtype)
 
 
 @njit(**KERNEL)
@@ -148,11 +148,11 @@ def work_of(rows, width):
 
 
 @njit(**KERNEL)
-def add_up(crew, task, sums, total, other):
+def add_up(team, task, sums, total, other):
     """Sums of all tiles, then of all blocks, in their order."""
     task[ACROSS] = -(-task[LENGTH] // COLUMNS)
     task[TILES] = sums.shape[0] * task[ACROSS]
-    call(crew, crew[2], task)
+    call(team, team[2], task)
     width = len(total)
     for block in range(sums.shape[0]):
         for row in range(sums.shape[2] // width):
@@ -163,11 +163,11 @@ def add_up(crew, task, sums, total, other):
 
 
 @njit(**KERNEL)
-def write(crew, task):
+def write(team, task):
     """Results of all tiles."""
     task[ACROSS] = max(1, VALUES // task[LENGTH])
     task[TILES] = -(-task[LOOPS] // task[ACROSS])
-    call(crew, crew[3], task)
+    call(team, team[3], task)
 
 
 @njit(**KERNEL)
@@ -190,24 +190,24 @@ def count_parts(counted, parts):
 
 
 @njit(**KERNEL)
-def measure(crew, task, sums, centre, like, rows, eps, mean, inverse, running, momentum):
+def measure(team, task, sums, centre, like, rows, eps, mean, inverse, running, momentum):
     """mean, inverse = statistics of a part; see `normalize`."""
     width = len(mean)
     estimate_mean(task[SOURCE], like, rows, width, centre)
     total, squares = np.zeros(width), np.zeros(width)
-    add_up(crew, task, sums, total, squares)
+    add_up(team, task, sums, total, squares)
     settle(total, squares, rows, eps, centre, mean, inverse, running, momentum)
 
 
 @njit(**KERNEL)
-def normalize(crew, source, other, target, marks, like, shape, parameters, counted, eps, momentum, rectified):
+def normalize(team, source, other, target, marks, like, shape, parameters, counted, eps, momentum, rectified):
     """target = (source - mean) inverse weight + bias, without what is negative where `rectified`.
 
     With an `other` that is not 0 its values are added, and what is negative then is left out; and with marks that are
     not 0 bits are written that say what is not 0 (see `loops.write_marked_sum`).
 
     Args:
-        crew: see `crew_of`.
+        team: see `team_of`.
         shape: parts, rows, width, as of `source`; each part has statistics of its own.
         parameters: addresses of float32: weight and bias (width,); statistics (2, parts, width), written: the mean of
             a part's rows, and 1 / sqrt(variance + eps), which is `inverse`; running mean and unbiased variance
@@ -226,17 +226,17 @@ def normalize(crew, source, other, target, marks, like, shape, parameters, count
         task[SOURCE], task[TARGET] = source + begin, target + begin
         task[OTHER] = other + begin if other != 0 else 0
         task[MARKS] = marks + part * rows * width // 8 if marks != 0 else 0
-        measure(crew, task, sums, centre, like, rows, eps, mean, inverse, running, momentum)
+        measure(team, task, sums, centre, like, rows, eps, mean, inverse, running, momentum)
         settle_factors(weight, bias, mean, inverse, scale, shift)
-        write(crew, task)
+        write(team, task)
 
 
 @njit(**KERNEL)
-def differentiate(crew, gradient, source, result, marks, masked, target, like, shape, parameters, rectified):
+def differentiate(team, gradient, source, result, marks, masked, target, like, shape, parameters, rectified):
     """target = the gradient of `source`, from that of `normalize`'s result.
 
     Args:
-        crew, shape, rectified: as of `normalize`.
+        team, shape, rectified: as of `normalize`.
         result: of a sum, or its marks instead; then `masked` is written: the gradient, and 0 where the result is 0.
             Otherwise all are 0.
         parameters: addresses of weight, bias and statistics, as of `normalize`; and of the gradients of weight and bias
@@ -259,8 +259,8 @@ def differentiate(crew, gradient, source, result, marks, masked, target, like, s
                 centre[first + c] = mean[c]
         settle_factors(weight, bias, mean, inverse, scale, shift)
         total, product = np.zeros(width), np.zeros(width)
-        add_up(crew, task, sums, total, product)
+        add_up(team, task, sums, total, product)
         settle_gradient(total, product, rows, mean, inverse, of_weight, of_bias, scale, slope, offset)
         if masked != 0:
             task[GRADIENT] = masked + begin
-        write(crew, task)
+        write(team, task)

@@ -137,9 +137,9 @@ def _functions(dtype: torch.dtype) -> tuple[int, ...]:
     return _pooling(like).address, _summing(like).address, _writing(like).address
 
 
-def crew_of(team: int | None, threads: int, dtype: torch.dtype) -> tuple[int, ...]:
-    """Who works: see `batch_norm.threads.crew_of`, whose tiles are summed; then the addresses of what is done here."""
-    return *norm_threads.crew_of(team, threads, dtype)[:3], *_functions(dtype)
+def team_of(parallel: int | None, threads: int, dtype: torch.dtype) -> tuple[int, ...]:
+    """Who works: see `batch_norm.threads.team_of`, whose tiles are summed; then the addresses of what is done here."""
+    return *norm_threads.team_of(parallel, threads, dtype)[:3], *_functions(dtype)
 
 
 @njit(**KERNEL)
@@ -163,7 +163,7 @@ def pooled_numbers(sizes, channels):
 
 
 @njit(**KERNEL)
-def normalize(crew, source, pooled, places, like, shape, sizes, parameters, counted, eps, momentum):
+def normalize(team, source, pooled, places, like, shape, sizes, parameters, counted, eps, momentum):
     """pooled = the largest of each window of what `batch_norm.threads.normalize` would write, rectified; and places.
 
     Args:
@@ -179,14 +179,14 @@ def normalize(crew, source, pooled, places, like, shape, sizes, parameters, coun
         begin, written = itemsize(like) * part * rows * width, part * pooled_numbers(sizes, width)
         mean, inverse = statistics[0, part], statistics[1, part]
         summing[norm_threads.SOURCE] = task[SOURCE] = source + begin
-        measure(crew, summing, sums, values[0], like, rows, eps, mean, inverse, running, momentum)
+        measure(team, summing, sums, values[0], like, rows, eps, mean, inverse, running, momentum)
         settle_factors(weight, bias, mean, inverse, values[1], values[2])
         task[POOLED], task[PLACES] = pooled + itemsize(like) * written, places + written
-        call(crew, crew[3], task)
+        call(team, team[3], task)
 
 
 @njit(**KERNEL)
-def differentiate(crew, gradient, places, source, target, like, shape, sizes, parameters):
+def differentiate(team, gradient, places, source, target, like, shape, sizes, parameters):
     """target = the gradient of `source`, from that of `normalize`'s result.
 
     Args:
@@ -207,11 +207,11 @@ def differentiate(crew, gradient, places, source, target, like, shape, sizes, pa
         for c in range(width):
             values[0, c] = mean[c]
         settle_factors(weight, bias, mean, inverse, values[1], values[2])
-        call(crew, crew[4], task)
+        call(team, team[4], task)
         total, product = np.zeros(width), np.zeros(width)
         for image in range(sizes[0]):
             for c in range(width):
                 total[c] += sums[image, 0, c]
                 product[c] += sums[image, 1, c]
         settle_gradient(total, product, rows, mean, inverse, of_weight, of_bias, values[1], values[3], values[4])
-        call(crew, crew[5], task)
+        call(team, team[5], task)

@@ -114,4 +114,4 @@ def _call(
         fields |= {f"{name}_room": place, f"{name}_size": _size_of(size)}
     task = winograd_threads.task_of(shape, **fields)
     function = getattr(winograd_threads, pieces).address
-    winograd_threads.call_together(thread_team.crew(), function, task)
+    winograd_threads.call_together(thread_team.team(), function, task)

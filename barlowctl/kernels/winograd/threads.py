@@ -216,14 +216,14 @@ def sum_pieces(address):
 
 
 @njit(**KERNEL)
-def call_together(crew, function, task):
-    """Have the crew's threads, or the calling one alone, call a function with a task, from its first piece on."""
-    team, threads = crew
+def call_together(team, function, task):
+    """Have the team's threads, or the calling one alone, call a function with a task, from its first piece on."""
+    parallel, threads = team
     task[NEXT], task[SLOT] = 0, 0
     if threads == 1:
         alone(function, task.ctypes.data)
     else:
-        together(team, function, task.ctypes.data, threads)
+        together(parallel, function, task.ctypes.data, threads)
 
 
 def task_of(shape: tuple[int, ...], **fields: int) -> np.ndarray:

@@ -165,11 +165,11 @@ def _call(function: Any, plan: Plan, **tensors: Tensor) -> None:
     from barlowctl.kernels.depthwise import loops as kernels
     from barlowctl.kernels.thread_tiles import call
 
-    crew, task = thread_team.crew(), plan.task.copy()
+    team, task = thread_team.team(), plan.task.copy()
     for name, tensor in tensors.items():
         task[getattr(kernels, name.upper())] = tensor.data_ptr()
-    (task[kernels.ROOM],), task[kernels.ROOM_SIZE] = scratchpad.take(crew[1] * plan.room), plan.room
-    call(crew, function.address, task)
+    (task[kernels.ROOM],), task[kernels.ROOM_SIZE] = scratchpad.take(team[1] * plan.room), plan.room
+    call(team, function.address, task)
 
 
 def choose_depthwise(network: nn.Module) -> None:

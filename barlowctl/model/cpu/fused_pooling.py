@@ -72,7 +72,7 @@ def _call(function: Any, map: Tensor, pooled: Tensor, places: Tensor) -> None:
 
     n, c, height, width = map.shape
     task = np.array([0, n, height * width, c, map.data_ptr(), pooled.data_ptr(), places.data_ptr()])
-    call(thread_team.crew(), function.address, task)
+    call(thread_team.team(), function.address, task)
 
 
 def choose_pooling(network: nn.Module) -> None:

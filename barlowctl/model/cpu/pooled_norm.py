@@ -77,7 +77,7 @@ class _NormalizePooled(torch.autograd.Function):
         mean, variance, counted = running
         vectors = weight, bias, statistics, mean, variance
         kernels.normalize(
-            _crew(x),
+            _team(x),
             x.data_ptr(),
             pooled.data_ptr(),
             places.data_ptr(),
@@ -102,7 +102,7 @@ class _NormalizePooled(torch.autograd.Function):
         of_x, of_weight, of_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
         vectors = weight, bias, statistics, of_weight, of_bias
         kernels.differentiate(
-            _crew(x),
+            _team(x),
             grad.data_ptr(),
             places.data_ptr(),
             x.data_ptr(),
@@ -115,8 +115,8 @@ class _NormalizePooled(torch.autograd.Function):
         return of_x, of_weight, of_bias, None, None, None, None
 
 
-def _crew(x: Tensor) -> tuple[int, ...]:
+def _team(x: Tensor) -> tuple[int, ...]:
     from barlowctl.kernels.batch_norm import passes as norm_passes
     from barlowctl.kernels.stem import images as pooled_norm_kernels
 
-    return pooled_norm_kernels.crew_of(*norm_passes.team_for(x), x.dtype)
+    return pooled_norm_kernels.team_of(*norm_passes.team_for(x), x.dtype)

@@ -253,7 +253,7 @@ def _call(pieces: Any, tensors: dict[str, Tensor], numbers: dict[str, int], runs
     fields["configuration"] = configuration_at()
     if runs is not None:
         fields |= {"starts": runs.starts_at, "runs": runs.pairs_at}
-    call(thread_team.crew(), pieces.address, task_of(**fields))
+    call(thread_team.team(), pieces.address, task_of(**fields))
 
 
 @cache

@@ -214,8 +214,8 @@ def _call(plan: Plan, **tensors: Tensor) -> None:
     from barlowctl.kernels.thread_tiles import call
     from barlowctl.kernels.tiles import row_packing as fields
 
-    crew, task = thread_team.crew(), plan.task.copy()
+    team, task = thread_team.team(), plan.task.copy()
     for name, tensor in tensors.items():
         task[getattr(fields, name)] = tensor.data_ptr()
-    (task[fields.ROOM],), task[fields.ROOM_SIZE] = scratchpad.take(crew[1] * plan.room), plan.room
-    call(crew, plan.function, task)
+    (task[fields.ROOM],), task[fields.ROOM_SIZE] = scratchpad.take(team[1] * plan.room), plan.room
+    call(team, plan.function, task)

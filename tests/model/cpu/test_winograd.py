@@ -192,15 +192,15 @@ def test_several_threads_compute(monkeypatch: pytest.MonkeyPatch) -> None:
     from barlowctl.kernels.winograd import passes as winograd_passes
     from barlowctl.kernels.winograd import threads as winograd_threads
 
-    crews: list[Any] = []
+    teams: list[Any] = []
     call_together = winograd_threads.call_together
-    replacement = lambda crew, *rest: crews.append(crew) or call_together(crew, *rest)  # noqa: E731
+    replacement = lambda team, *rest: teams.append(team) or call_together(team, *rest)  # noqa: E731
     monkeypatch.setattr(winograd_passes.winograd_threads, "call_together", replacement)
     for threads in (1, 3):
-        crews.clear()
+        teams.clear()
         on(threads, *drawn(6, 64, 64, 8, 8))
-        assert {crew[1] for crew in crews} == {threads}
-        assert len(crews) == 6  # weights and tiles, twice; sums and what is made of them
+        assert {team[1] for team in teams} == {threads}
+        assert len(teams) == 6  # weights and tiles, twice; sums and what is made of them
 
 
 @needs_a_team
