@@ -152,15 +152,19 @@ def _other_channels(values: dict[str, Any]) -> None:
         values["views"] = views
 
 
-def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+def override(recipe: Recipe, overrides: Sequence[str], *, typed: bool = False) -> Recipe:
     """A recipe like `recipe` except for `key=value` overrides, validated again.
 
     `objective.name` of another method begins its keys anew, from their defaults.
 
+    Args:
+        typed: whether a person wrote the overrides, and is to be told of what would do in their place.
+
     Raises:
         UserError: an unknown key, or a value that is not allowed.
     """
-    return parse(dump(recipe), overrides)
+    text = dump(recipe)
+    return parse(text, overrides, origin=Origin("recipe", text, typed=typed))
 
 
 def as_begun(named: Recipe, begun: Recipe) -> Recipe:

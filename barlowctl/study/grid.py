@@ -52,7 +52,7 @@ def read_grid(path: Path) -> Study:
         if (why := _no_variant(name, settings)) is not None:
             raise UserError(f"{path}: {why}", allowed=SHAPE, next=EDIT_GRID)
         overrides = tuple(f"{key}={_toml(value)}" for key, value in _flat(settings))
-        variants.append(Variant(name, overrides))
+        variants.append(Variant(name, overrides, grid=str(path)))
     if not variants:
         raise UserError(f"{path} has no variants", allowed=SHAPE, next=EDIT_GRID)
     if path.stem in (*NAMES, "study") or not NAME.fullmatch(path.stem):
@@ -70,6 +70,8 @@ def _no_variant(name: str, settings: object) -> str | None:
         return f"[[{name}]] is a list of tables, and not a variant"
     if not isinstance(settings, dict):
         return f"'{name}' is a value, and not a variant"
+    if "seed" in settings:
+        return f"[{name}] sets the seed, and every variant has the same seeds (--seeds N: 0 to N - 1)"
     sections = Recipe.model_fields
     strange = [key for key in settings if key.partition(".")[0] not in sections]
     if strange and name in sections:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from barlowctl import shell
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.recipe import load, objectives
 from barlowctl.recipe.schema import Recipe
@@ -140,7 +141,12 @@ def across(build: Callable[[Recipe], Study], names: Sequence[str], base: Recipe,
         recipe, prefix = base, ""
         if settings is not None:
             prefix = f"{name}."
-            recipe = overridden(base, settings.overrides, f"method '{name}' (settings of {settings.recipe})")
+            recipe = overridden(
+                base,
+                settings.overrides,
+                f"method '{name}' (settings of {settings.recipe})",
+                shell.line("barlowctl", "recipes", "show", settings.recipe),
+            )
         study = build(recipe)
         studies.append(study)
         for variant in study.variants:

@@ -27,9 +27,7 @@ def build(name: str, base: Recipe) -> Study:
         UserError: a study of the Barlow Twins loss, and a base recipe of another method.
     """
     match name:
-        case "loss":
-            return loss(only_barlow_twins(base.objective, "the study 'loss'").temperature)
-        case "asymmetry":
+        case "asymmetry" if hasattr(base.objective, "stop_gradient"):  # SimSiam has it too
             return asymmetry(base.model.projector)
         case "drop-aug":
             return drop_augmentations()
@@ -41,10 +39,10 @@ def build(name: str, base: Recipe) -> Study:
             return projector_width(base.model.projector, _lambd_of_widths(base))
         case "depth":
             return depth(base.model.projector)
-        case "lambd":
-            own = only_barlow_twins(base.objective, "the study 'lambd'")
+        case "loss" | "lambd" | "asymmetry":
+            own = only_barlow_twins(base.objective, f"the study '{name}'")
             width = base.model.projector[-1]
-            return lambd(lambd_of(own.lambd, width)[0], width)
+            return loss(own.temperature) if name == "loss" else lambd(lambd_of(own.lambd, width)[0], width)
         case _:
             raise AssertionError(name)
 

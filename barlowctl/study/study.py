@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from barlowctl.errors import UserError
-from barlowctl.study.variant import NAME, Variant
+from barlowctl.study.variant import EDIT_GRID, NAME, Variant
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Study:
                 raise UserError(
                     f"study '{self.name}': a variant cannot be named '{name}'",
                     allowed="letters, digits and . _ + - (it names a directory)",
+                    next=EDIT_GRID,
                 )
             if names.count(name) > 1:
                 raise UserError(f"study '{self.name}' has two variants named '{name}'", next="rename one of them")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from barlowctl import shell
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
+from barlowctl.recipe.refused import value_of
 from barlowctl.recipe.schema import Recipe
 
 Override = str  # key=value, as for --set
@@ -38,6 +41,7 @@ class Variant:
         group: the method, where a study has several: each has a line of its own in a figure.
         baseline: the variant that this one is compared with; None: the study's.
         settings: where a method's own settings are from; None: of the base recipe's own method.
+        grid: the file that it is from; None: the paper's study.
     """
 
     name: str
@@ -47,6 +51,7 @@ class Variant:
     group: str | None = None
     baseline: str | None = None
     settings: Settings | None = None
+    grid: str | None = None
 
     @property
     def label(self) -> str:
@@ -72,13 +77,20 @@ class Variant:
             source: the table or figure, for the error.
 
         Raises:
-            UserError: they do not go together; names the variant and the recipe of its settings.
+            UserError: they do not go together; names the variant, and the recipe of its settings or its grid file.
         """
-        return overridden(base, self.overrides, f"{source}, {self.title}" if source else self.title)
+        where = f"{source}, {self.title}" if source else self.title
+        if self.grid is not None:
+            return _of_grid(base, self.overrides, where, f"[{self.name}] of {self.grid}")
+        from_recipe = shell.line("barlowctl", "recipes", "show", self.settings.recipe) if self.settings else None
+        return overridden(base, self.overrides, where, from_recipe or shell.line("--without", self.name))
 
 
-def overridden(base: Recipe, overrides: Sequence[Override], where: str) -> Recipe:
-    """The base recipe with changes; an error says `where` they are from.
+def overridden(base: Recipe, overrides: Sequence[Override], where: str, next: str) -> Recipe:
+    """The base recipe with changes that nobody typed; an error says `where` they are from.
+
+    Args:
+        next: what is advised where the base recipe with other values would not help.
 
     Raises:
         UserError: they do not go together.
@@ -86,14 +98,49 @@ def overridden(base: Recipe, overrides: Sequence[Override], where: str) -> Recip
     try:
         return load.override(base, overrides)
     except UserError as error:
+        changes = _changes(error.next)
+        of_base = changes and not changes.keys() & {text.partition("=")[0] for text in overrides}
+        message = f"{where}: {_without_flags(error.message, overrides)}"
+        raise UserError(message, allowed=error.allowed, next=error.next if of_base else next) from error
+
+
+def _of_grid(base: Recipe, overrides: Sequence[Override], where: str, table: str) -> Recipe:
+    """The base recipe with changes of a grid file.
+
+    Args:
+        table: of the file, which is what there is to mend.
+
+    Raises:
+        UserError: they do not go together.
+    """
+    try:
+        return load.override(base, overrides, typed=True)
+    except UserError as error:
+        message = f"{where}: {_without_flags(error.message, overrides)}"
         lists = [key for key, _, value in (text.partition("=") for text in overrides) if value.startswith("[")]
         if several := next((key for key in lists if f"{key} is [" in error.message), None):
             raise UserError(
-                f"{where}: {error.message}",
+                message,
                 allowed=f"one value of {several} in each table of a grid: a table for each value of the list",
-                next=EDIT_GRID,
+                next=f"correct {table}",
             ) from error
-        raise UserError(f"{where}: {error.message}", allowed=error.allowed, next=error.next) from error
+        better = ", ".join(f"{key} = {value}" for key, value in _changes(error.next).items())
+        next_step = f"correct {table}: {better}" if better else f"correct {table}"
+        raise UserError(message, allowed=error.allowed, next=next_step) from error
+
+
+def _changes(advice: str | None) -> dict[str, str]:
+    """What flags of an error's advice set: key -> value as TOML."""
+    words = shell.split(advice or "") if (advice or "").startswith("--set") else []
+    changes = (word.partition("=") for flag, word in pairwise(words) if flag == "--set")
+    return {key: json.dumps(value_of(text)) for key, _, text in changes}
+
+
+def _without_flags(message: str, overrides: Sequence[Override]) -> str:
+    """An error about overrides that were not typed as `--set`: without these words."""
+    for override in overrides:
+        message = re.sub(rf"^--set {re.escape(override)}(: |, )", "", message, flags=re.MULTILINE)
+    return message
 
 
 def refused(reasons: Mapping[str, str], without: Sequence[str], variants: Collection[str] = ()) -> UserError:

@@ -107,6 +107,8 @@ REASONS = {
     "list(images)": PYTHON,
     f"in Python: barlowctl.pack(datasets.load_from_disk({VALUE}), {VALUE})": PYTHON,
     "correct the grid file": EDIT,
+    f"correct {VALUE}": EDIT,
+    f"correct {VALUE}: {VALUE}": EDIT,
     "correct the table": EDIT,
     "give Parquet files of images": IMAGES,
     "move the Parquet file to where its paths begin": PLACE,

@@ -23,6 +23,7 @@ from barlowctl.study.grid import SHAPE, read_grid
         ('"train.epochs" = [1, 2]\n', "'train.epochs' is a value, and not a variant"),
         ('title = "Crops"\n', "has no variants"),
         ("title = 3\n[a]\n", "title is 3"),
+        ("[a]\nseed = 4\n", "[a] sets the seed, and every variant has the same seeds"),
         ('{"small": {}}', "is not valid TOML"),
     ],
 )  # fmt: skip

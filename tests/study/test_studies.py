@@ -12,6 +12,7 @@ from barlowctl.recipe import load
 from barlowctl.study import studies
 from barlowctl.study.grid import read_grid
 from barlowctl.study.study import Study
+from barlowctl.study.variant import Variant
 
 BASE = load.load("resnet50-300ep")
 
@@ -185,9 +186,45 @@ def test_a_list_of_values_in_a_grid_is_answered_with_what_a_grid_holds(tmp_path:
     study = read_grid(tmp_path / "mine.toml")
     with pytest.raises(UserError, match=r"objective.lambd is \[0.01, 0.02\]") as refused:
         study.variants[1].recipe(BASE, study.source)
-    assert refused.value.next == "correct the grid file"
+    assert refused.value.next == f"correct [several] of {tmp_path / 'mine.toml'}"
     assert refused.value.allowed is not None
     assert "one value of objective.lambd in each table" in refused.value.allowed
+
+
+@pytest.mark.parametrize(
+    ("line", "says", "better"),
+    [
+        ('"optimizer.lr" = -1', "optimizer.lr is -1. Allowed: a number from 1e-12 to 1,000,000.", ""),
+        ('"train.epoch" = 200', "unknown key 'train.epoch', did you mean 'train.epochs'? ", ": train.epochs = 200"),
+        ('"optimizer.name" = "adamm"', "optimizer.name is 'adamm', did you mean", ': optimizer.name = "adamw"'),
+        ('"views.first.crop_scale" = [2, 3]', "views.first.crop_scale ends", ": views.first.crop_scale = [1, 1]"),
+        ('"nothing" = 1', "unknown key 'nothing'. Allowed in a recipe: name, ", ""),
+    ],
+)
+def test_a_wrong_value_of_a_grid_is_to_be_mended_there(line: str, says: str, better: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f"[baseline]\n[odd]\n{line}\n")
+    study = read_grid(file)
+    with pytest.raises(UserError) as refused:
+        study.variants[1].recipe(BASE, study.source)
+    assert refused.value.message.startswith(f"mine.toml, variant 'odd': {says}")  # nobody typed --set
+    assert refused.value.next == f"correct [odd] of {file}{better}"
+
+
+def test_a_variant_of_the_paper_that_does_not_go_with_the_recipe_can_be_left_out() -> None:
+    variant = Variant("wide", ("views.patches.window=80", "views.patches.cell=70"))
+    with pytest.raises(UserError, match=r"^Figure 0, variant 'wide': views.patches.window is 80, larger") as refused:
+        variant.recipe(BASE, "Figure 0")
+    assert refused.value.next == "--without wide"
+    with pytest.raises(UserError) as refused:  # the recipe itself can be another
+        Variant("low", ("views.patches.cell=10",)).recipe(BASE)
+    assert refused.value.next == "--set views.patches.window=10"
+
+
+def test_asymmetry_is_of_methods_with_a_stop_gradient() -> None:
+    with pytest.raises(UserError, match=r"the study 'asymmetry' is of the Barlow Twins loss, .* is VICReg"):
+        studies.build("asymmetry", load.load("fashion-mnist-vicreg"))
+    assert studies.build("asymmetry", load.load("fashion-mnist-simsiam")).baseline == "baseline"
 
 
 def test_a_grid_of_ones_own(tmp_path: Path) -> None:
