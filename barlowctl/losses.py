@@ -11,9 +11,6 @@ Within DistributedDataParallel each process has the loss of its own rows, and th
 
 from __future__ import annotations
 
-from inspect import signature
-from math import inf
-from numbers import Real
 from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 from torch import Tensor, nn
@@ -24,13 +21,12 @@ from barlowctl.objective.barlow_twins import (
     Form,
     LossOptions,
     LossTerms,
-    barlow_twins_loss,
-    check_known,
     check_option,
-    check_options,
+    settings_of,
 )
 from barlowctl.objective.byol import ByolTerms, byol_loss
 from barlowctl.objective.multi_crop import multi_crop_loss
+from barlowctl.objective.settings import check_positive, check_weights
 from barlowctl.objective.simclr import TEMPERATURE, SimCLRTerms, nt_xent
 from barlowctl.objective.simsiam import SimSiamTerms, simsiam_loss
 from barlowctl.objective.vicreg import VICRegTerms, vicreg_loss
@@ -72,16 +68,9 @@ class BarlowTwins(_Loss):
 
     @explained
     def __init__(self, *, scale: float = 1.0, **options: Unpack[LossOptions]) -> None:
-        check_known("BarlowTwins", options)
-        settings = signature(barlow_twins_loss).bind((), (), **options)
-        settings.apply_defaults()
-        checked = ("form", "terms", "normalization", "criterion", "temperature")
-        values = {name: settings.arguments[name] for name in ("lambd", *checked)}
-        _check_numbers(scale=scale, lambd=values["lambd"], temperature=values["temperature"])
-        _check_weights(lambd=values["lambd"])
-        _check_positive(scale=scale, temperature=values["temperature"])
-        check_options(**{name: values[name] for name in checked}, width=2)
-        super().__init__(settings.arguments["ranks"], scale=scale, **values)
+        settings = settings_of("BarlowTwins", options)
+        check_positive(scale=scale)
+        super().__init__(settings.pop("ranks"), scale=scale, **settings)
 
     @explained
     def forward(self, *embeddings: Tensor) -> LossTerms:
@@ -119,8 +108,7 @@ class VICReg(_Loss):
         ranks: Ranks = ALONE,
     ) -> None:
         weights = {"invariance": invariance, "variance": variance, "covariance": covariance}
-        _check_numbers(**weights)
-        _check_weights(**weights)
+        check_weights(**weights)
         check_option("form", form, get_args(Form))
         super().__init__(ranks, **weights, form=form)
 
@@ -145,8 +133,7 @@ class SimCLR(_Loss):
 
     @explained
     def __init__(self, *, temperature: float = TEMPERATURE, ranks: Ranks = ALONE) -> None:
-        _check_numbers(temperature=temperature)
-        _check_positive(temperature=temperature)
+        check_positive(temperature=temperature)
         super().__init__(ranks, temperature=temperature)
 
     @explained
@@ -201,39 +188,6 @@ class SimSiam(_Loss):
     if TYPE_CHECKING:
 
         def __call__(self, p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor) -> SimSiamTerms: ...
-
-
-def _check_numbers(**settings: Any) -> None:
-    """Refuse a setting that is no number.
-
-    Raises:
-        UserError: with its name.
-    """
-    for name, value in settings.items():
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise UserError(f"{name} is {value!r}, {kind_of(value)}", allowed="a number")
-
-
-def _check_weights(**weights: float) -> None:
-    """Refuse a weight of a term below 0, which would be driven up, and what is no number.
-
-    Raises:
-        UserError: with its name.
-    """
-    for name, weight in weights.items():
-        if not 0.0 <= weight < inf:
-            raise UserError(f"{name} is {weight}", allowed="0 or more")
-
-
-def _check_positive(**settings: float) -> None:
-    """Refuse a factor that is not above 0.
-
-    Raises:
-        UserError: with its name.
-    """
-    for name, value in settings.items():
-        if not 0.0 < value < inf:
-            raise UserError(f"{name} is {value}", allowed="a number above 0")
 
 
 def _check_tensors(embeddings: tuple[Any, ...]) -> None:

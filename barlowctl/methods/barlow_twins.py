@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from barlowctl.amounts import counted
 from barlowctl.errors import UserError
 from barlowctl.methods.base import Method, Targets
-from barlowctl.objective.barlow_twins import LAMBD, LossOptions, LossTerms, check_known, choose_form
+from barlowctl.objective.barlow_twins import LAMBD, LossOptions, LossTerms, choose_form, settings_of
 from barlowctl.objective.multi_crop import multi_crop_loss
+from barlowctl.objective.settings import check_counts, check_positive
 
 
 class BarlowTwins(Method):
@@ -33,7 +34,7 @@ class BarlowTwins(Method):
         loss_options: the keyword arguments of `barlow_twins_loss`.
 
     Raises:
-        UserError: a predictor or a stop-gradient with small views.
+        UserError: a predictor or a stop-gradient with small views, or a setting with a value that it has not.
         TypeError: an unknown option.
     """
 
@@ -56,7 +57,9 @@ class BarlowTwins(Method):
         **loss_options: Unpack[LossOptions],
     ) -> None:
         super().__init__()
-        check_known("BarlowTwins", loss_options)
+        settings_of("BarlowTwins", loss_options)
+        check_positive(scale=scale)
+        check_counts(0, small=small)
         if small and (predictor is not None or stop_gradient):
             ablation = "a stop-gradient" if stop_gradient else "a predictor"
             raise UserError(

@@ -1,4 +1,4 @@
-"""What a method is given and gives back: views that are none, and terms without a loss, are refused in its name."""
+"""What a method is given and makes: views that are none, another width, and no loss, are refused in its name."""
 
 from __future__ import annotations
 
@@ -64,6 +64,17 @@ def too_few_explained(name: str, views: Sequence[Tensor], least: int) -> Iterato
         raise UserError(
             f"{name} takes {counted(least, 'view')} of each image, got {len(views)}", allowed=VIEWS
         ) from error
+
+
+def check_width(width: int, embeddings: Tensor) -> None:
+    """Refuse embeddings `(N, D)` of another width than the method was made for.
+
+    Raises:
+        UserError: with both.
+    """
+    if embeddings.shape[-1] != width:
+        made = counted(embeddings.shape[-1], "dimension")
+        raise UserError(f"width is {width}, and the embeddings have {made}", allowed=f"width={embeddings.shape[-1]}")
 
 
 def check_terms(name: str, terms: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,9 @@ from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.methods import keyed
 from barlowctl.methods.base import Method, Targets
-from barlowctl.objective.barlow_twins import LAMBD
+from barlowctl.objective.barlow_twins import LAMBD, Form, check_option
 from barlowctl.objective.mixed import MixedTerms, mixed_barlow_twins_loss
+from barlowctl.objective.settings import check_positive, check_weights
 
 PARTNERS, SHARE = 1, 2
 """Streams of a step's random numbers: who is mixed with whom, and how much of each."""
@@ -58,10 +59,13 @@ class MixedBarlowTwins(Method):
         lambd_reg: float = 1.0,
         reg_warmup: float = 0.0,
         scale: float = 1.0,
-        form: Literal["auto", "primal", "gram"] = "auto",
+        form: Form = "auto",
         ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
+        check_weights(lambd=lambd, lambd_reg=lambd_reg, reg_warmup=reg_warmup)
+        check_positive(scale=scale)
+        check_option("form", form, get_args(Form))
         self.backbone = backbone
         self.projector = projector
         self.seed = seed

@@ -17,6 +17,7 @@ from barlowctl.methods.queue import Queue
 from barlowctl.methods.shuffle import shuffled
 from barlowctl.methods.views import check_views
 from barlowctl.objective.moco import TEMPERATURE, MoCoTerms, info_nce
+from barlowctl.objective.settings import check_counts, check_positive
 from barlowctl.objective.similarity import unit_rows
 
 
@@ -63,6 +64,8 @@ class MoCo(Method):
         ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
+        check_positive(temperature=temperature)
+        check_counts(1, width=width, batch=batch, queue=queue)
         self.backbone = backbone
         self.projector = projector
         self.key_encoder = MovingAverage(backbone, projector, momentum=momentum)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from barlowctl.errors import UserError
+from barlowctl.objective.barlow_twins import check_option
+from barlowctl.objective.settings import check_numbers
 
 Schedule = Literal["constant", "cosine"]
 
@@ -34,6 +36,8 @@ class MovingAverage(nn.Module):
 
     def __init__(self, *networks: nn.Module, momentum: float, schedule: Schedule = "constant") -> None:
         super().__init__()
+        check_numbers(momentum=momentum)
+        check_option("schedule", schedule, get_args(Schedule))
         if not 0.0 <= momentum <= 1.0:
             raise UserError(f"the momentum of a moving average is {momentum:g}", allowed="0 to 1")
         self.networks = nn.Sequential(*(copy.deepcopy(network) for network in networks)).requires_grad_(False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,12 @@ from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.methods import keyed
 from barlowctl.methods.base import Method, Targets
+from barlowctl.methods.given import check_width
 from barlowctl.methods.moved_rows import MovedRows
+from barlowctl.objective.barlow_twins import check_option
 from barlowctl.objective.moco import TEMPERATURE
 from barlowctl.objective.pirl import Criterion, PIRLTerms, log_partition, pirl_loss
+from barlowctl.objective.settings import check_counts, check_positive, check_shares
 from barlowctl.objective.similarity import unit_rows
 
 NEGATIVES, JIGSAW = 1, 2
@@ -70,6 +73,10 @@ class PIRL(Method):
         ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
+        check_positive(temperature=temperature)
+        check_shares(momentum=momentum)
+        check_counts(1, images=images, width=width, patches=patches, negatives=negatives)
+        check_option("criterion", criterion, get_args(Criterion))
         self.backbone = backbone
         self.projector = projector
         self.patch_head = patch_head
@@ -111,6 +118,8 @@ class PIRL(Method):
 
     def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> PIRLTerms:
         """Embeddings `(N, D)` of image and patches -> loss and its halves."""
+        for embedded in embeddings:
+            check_width(self.bank.shape[1], embedded)
         drawn = keyed.integers(self.seed, self.step, NEGATIVES, self.negatives, self.images)
         if self.trained_on is not None:
             drawn = self.trained_on[drawn]

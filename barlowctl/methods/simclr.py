@@ -12,6 +12,7 @@ from barlowctl.distributed import ALONE, Ranks
 from barlowctl.methods.base import Method, Targets
 from barlowctl.methods.collapse import collapsed
 from barlowctl.methods.views import check_views
+from barlowctl.objective.settings import check_positive
 from barlowctl.objective.simclr import TEMPERATURE, SimCLRTerms, nt_xent
 
 
@@ -44,6 +45,7 @@ class SimCLR(Method):
         ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
+        check_positive(temperature=temperature, scale=scale)
         self.backbone = backbone
         self.projector = projector
         self.temperature, self.scale, self.ranks = temperature, scale, ranks

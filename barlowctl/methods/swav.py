@@ -14,7 +14,9 @@ from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.methods.base import Method, Targets
 from barlowctl.methods.collapse import collapsed
+from barlowctl.methods.given import check_width
 from barlowctl.objective.batch_statistics import full_precision
+from barlowctl.objective.settings import check_counts, check_positive, check_weights
 from barlowctl.objective.similarity import unit_rows
 from barlowctl.objective.spread import direction_spread
 from barlowctl.objective.swav import ANCHORS, swav_loss
@@ -73,6 +75,11 @@ class SwAV(Method):
         ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
+        check_positive(temperature=temperature, epsilon=epsilon)
+        check_weights(frozen_share=frozen_share, queue_from=queue_from)
+        check_counts(1, width=width, iterations=iterations)
+        check_counts(2, prototypes=prototypes)
+        check_counts(0, queue=queue)
         self.backbone, self.projector = backbone, projector
         self.prototypes = nn.Linear(width, prototypes, bias=False)
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
@@ -88,6 +95,7 @@ class SwAV(Method):
         sizes = groupby(views, key=lambda view: view.shape[-2:])
         features = torch.cat([self.backbone(torch.cat(list(same))) for _, same in sizes])
         projected = self.projector(features)
+        check_width(self.prototypes.in_features, projected)
         with full_precision(projected):
             embedded = unit_rows(projected)  # (V N, D)
             scores = self.prototypes(embedded)  # (V N, K)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, get_args
 
 from torch import Tensor, nn
 
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.methods.base import Method, Targets
+from barlowctl.objective.barlow_twins import Form, check_option
+from barlowctl.objective.settings import check_positive, check_weights
 from barlowctl.objective.vicreg import VICRegTerms, vicreg_loss
 
 COLLAPSED = 0.9
@@ -44,10 +46,13 @@ class VICReg(Method):
         variance: float = 25.0,
         covariance: float = 1.0,
         scale: float = 1.0,
-        form: Literal["auto", "primal", "gram"] = "auto",
+        form: Form = "auto",
         ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
+        check_weights(invariance=invariance, variance=variance, covariance=covariance)
+        check_positive(scale=scale)
+        check_option("form", form, get_args(Form))
         self.backbone = backbone
         self.projector = projector
         self.invariance, self.variance, self.covariance = invariance, variance, covariance

@@ -13,8 +13,9 @@ batch of an epoch too, where their C is a fraction of a correlation (`docs/objec
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple, TypedDict, get_args
+from typing import Any, Literal, NamedTuple, TypedDict, get_args
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from barlowctl.objective.batch_mean import WITHOUT_SINGLE
 from barlowctl.objective.batch_statistics import center, full_precision, standardize
 from barlowctl.objective.correlation import cross_entropy_terms, gram_terms, primal_terms
 from barlowctl.objective.devices import check_devices
+from barlowctl.objective.settings import check_positive, check_weights
 
 Form = Literal["auto", "primal", "gram"]
 Terms = Literal["both", "invariance", "redundancy"]
@@ -202,6 +204,27 @@ def check_known(called: str, options: Iterable[str]) -> None:
         if name not in LossOptions.__annotations__:
             meant = did_you_mean(name, LossOptions.__annotations__)
             raise TypeError(f"{called}() got an unexpected keyword argument '{name}'{meant}")
+
+
+def settings_of(called: str, options: LossOptions) -> dict[str, Any]:
+    """The loss's settings, the defaults among them, where they are `options`: refused if it cannot have them.
+
+    Args:
+        called: what is called with them.
+
+    Raises:
+        UserError: a value that an option has not, or options that exclude one another.
+        TypeError: an unknown option.
+    """
+    check_known(called, options)
+    bound = inspect.signature(barlow_twins_loss).bind((), (), **options)
+    bound.apply_defaults()
+    settings = {name: bound.arguments[name] for name in LossOptions.__annotations__}
+    check_weights(lambd=settings["lambd"])
+    check_positive(temperature=settings["temperature"])
+    checked = ("form", "terms", "normalization", "criterion", "temperature")
+    check_options(**{name: settings[name] for name in checked}, width=2)
+    return settings
 
 
 def check_option(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ def check_predictions(p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor) -> None:
         UserError: shapes or devices that differ, no matrices, or integers.
     """
     shapes = [tuple(tensor.shape) for tensor in (p1, p2, z1, z2)]
-    if p1.ndim != 2 or any(shape != shapes[0] for shape in shapes):
+    if p1.ndim != 2 or 0 in p1.shape or any(shape != shapes[0] for shape in shapes):
         raise UserError(
             f"predictions of shapes {shapes[0]} and {shapes[1]}, projections of {shapes[2]} and {shapes[3]}",
             allowed="four matrices (samples, dimensions) of one shape",

@@ -19,6 +19,7 @@ from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.objective.batch_mean import batch_mean
 from barlowctl.objective.batch_statistics import full_precision, wide_dtype
+from barlowctl.objective.settings import check_counts, check_positive
 
 EPSILON_OF_FLOAT32, ITERATIONS_OF_FLOAT32 = 0.02, 10
 """Beyond these, codes are computed in float64: factors of rows and columns may differ by more than float32 holds."""
@@ -156,9 +157,11 @@ def swav_loss(
         shares: how many rows each rank has; None: they ask one another.
 
     Raises:
-        UserError: fewer than two views, or shapes that differ.
+        UserError: fewer than two views, shapes that differ, or a setting that cannot be.
     """
     _check_scores(scores)
+    check_positive(temperature=temperature, epsilon=epsilon)
+    check_counts(1, iterations=iterations)
     with full_precision(scores[0]):
         wide = [s.to(torch.promote_types(s.dtype, torch.float32)) for s in scores]
         anchors = torch.stack([s.detach() for s in wide[:ANCHORS]])
@@ -177,7 +180,7 @@ def swav_loss(
 
 def _check_scores(scores: Sequence[Tensor]) -> None:
     shapes = [tuple(s.shape) for s in scores]
-    if len(shapes) < ANCHORS or len(shapes[0]) != 2 or any(shape != shapes[0] for shape in shapes):
+    if len(shapes) < ANCHORS or len(shapes[0]) != 2 or 0 in shapes[0] or any(shape != shapes[0] for shape in shapes):
         raise UserError(
             f"scores of {len(shapes)} views with shapes {', '.join(map(str, shapes))}",
             allowed="two views or more, of one shape (samples, prototypes)",

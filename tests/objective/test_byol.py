@@ -90,3 +90,9 @@ def test_the_peer_where_it_is_installed() -> None:
     a, b, c, d = tensors(*pair_of_pairs(9, 6))
     theirs: Tensor = 4 + 2 * peer(a, d.detach()) + 2 * peer(b, c.detach())
     assert byol_loss(a, b, c, d).loss.item() == pytest.approx(theirs.item(), rel=1e-10)
+
+
+def test_no_rows_are_refused_where_their_mean_would_be_no_number() -> None:
+    for shape in ((0, 8), (4, 0)):
+        with pytest.raises(UserError, match="projections of"):
+            byol_loss(*[torch.zeros(shape)] * 4)

@@ -148,6 +148,11 @@ def test_what_is_refused() -> None:
         swav_loss([torch.zeros(4, 3)])
     with pytest.raises(UserError, match="shapes"):
         swav_loss([torch.zeros(4, 3), torch.zeros(5, 3)])
+    with pytest.raises(UserError, match=r"shapes \(0, 3\), \(0, 3\)"):
+        swav_loss([torch.zeros(0, 3)] * 2)
+    for setting, words in (({"temperature": -0.1}, "temperature is -0.1"), ({"iterations": 0}, "iterations is 0")):
+        with pytest.raises(UserError, match=words):
+            swav_loss([torch.zeros(4, 3)] * 2, **setting)
 
 
 def test_the_peer_where_it_is_installed() -> None:
