@@ -12,7 +12,12 @@ from pathlib import Path
 
 from barlowctl import shell
 
-_NAMED = re.compile(r"(?<!\S)(-m )?barlowctl(?= [a-z])")
+COMMANDS = (
+    "ablate", "bench", "data", "doctor", "embed", "export", "pretrain", "probe", "recipes", "report", "runs",
+    "transfer",
+)  # fmt: skip
+"""What `barlowctl` is followed by in a command, and not in a sentence."""
+_NAMED = re.compile(rf"(?<!\S)(-m )?barlowctl(?= ({'|'.join(COMMANDS)})\b)")
 _began = False
 
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from barlowctl import program
+from barlowctl.cli import app
 from barlowctl.launchers import pool, ranks
 from barlowctl.launchers.slurm import Slurm, run_script, study_script
 from tests.cli.conftest import RECIPE, digits  # noqa: F401 - a fixture
@@ -57,6 +58,11 @@ def test_what_is_typed_next_begins_as_this_process_did(started: None, alone: str
         program.as_started("pip install 'barlowctl[onnx]'; cd barlowctl")
         == "pip install 'barlowctl[onnx]'; cd barlowctl"
     )
+    assert program.as_started("that is what barlowctl needs") == "that is what barlowctl needs"
+
+
+def test_the_commands_that_begin_so_are_those_of_the_command_line() -> None:
+    assert set(program.COMMANDS) == set(app.commands().commands)
 
 
 @pytest.mark.parametrize("started", [BY_CODE], indirect=True)

@@ -47,8 +47,8 @@ def open_run(path: Path) -> FinishedRun:
     state = path if (of_run := rundir.run_of_checkpoint(path)) else None
     path = of_run or path
     recipe = recipe_of(path)
-    with own_network.explained(path):
-        method = build_method(recipe, Context.noted(_noted(path)))
+    own_network.check(path)
+    method = build_method(recipe, Context.noted(_noted(path)))
     if state is None:
         loaded = checkpoint.load_latest(path / "checkpoints", model_only=True)
     else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,28 +16,26 @@ from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
 
 
-@contextmanager
-def explained(run: Path | None) -> Iterator[None]:
-    """Where a network is unknown that somebody had registered when the run began, say what registers it.
+def check(run: Path) -> None:
+    """Refuse a run of a network that somebody had registered with timm when it began, and nobody has now.
 
-    Args:
-        run: None: a new one.
+    timm may have one of that name itself: another one.
+
+    Raises:
+        UnknownNetwork: with what registers it.
     """
-    try:
-        yield
-    except registered.UnknownNetwork as error:
-        about = _noted(run) if run is not None else {}
-        if not about:
-            raise
-        module, file = about["module"], about["file"]
-        place = f"{module} ({file})" if file else module
-        raise registered.UnknownNetwork(
-            f"the network of the run '{run}' is {about['name']!r}, which {place} registered with timm when it began",
-            allowed="a Python program that registers it first; commands have timm's own networks",
-            next=f"in Python: run what registers it, {file or 'as then'}; then barlowctl.load({str(run)!r})"
-            if module == "__main__"
-            else f"in Python: import {module}; then barlowctl.load({str(run)!r})",
-        ) from error
+    about = _noted(run)
+    if not about or registered.own_function(about["name"]) is not None:
+        return
+    module, file = about["module"], about["file"]
+    place = f"{module} ({file})" if file else module
+    raise registered.UnknownNetwork(
+        f"the network of the run '{run}' is {about['name']!r}, which {place} registered with timm when it began",
+        allowed="a Python program that registers it first; commands have timm's own networks",
+        next=f"in Python: run what registers it, {file or 'as then'}; then barlowctl.load({str(run)!r})"
+        if module == "__main__"
+        else f"in Python: import {module}; then barlowctl.load({str(run)!r})",
+    )
 
 
 def note_changed(run: Path) -> tuple[str, ...]:

@@ -62,7 +62,9 @@ def train(
         UserError, RunStopped, RankLost: see `prepare` and `launch`.
     """
     cuda = choose_device(runtime.device).type == "cuda"
-    with own_network.explained(directory if resume else None), joined(cuda=cuda, time_limit=rank_timeout) as ranks:
+    if resume and directory is not None:
+        own_network.check(directory)
+    with joined(cuda=cuda, time_limit=rank_timeout) as ranks:
         job = prepare(recipe, runtime, data, ranks, resume=directory if resume else None)
         job.notes = notes
         with show(ranks.first) as display:

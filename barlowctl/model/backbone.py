@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from barlowctl.errors import UserError, kind_of
 from barlowctl.model.modules import check_drawn
-from barlowctl.model.registered import check_name, own_function, reason_of, refused_by_own
+from barlowctl.model.registered import Unpooled, check_features, check_name, own_function, reason_of, refused_by_own
 from barlowctl.model.stand_ins import Lookups, call_with, own_tensors
 from barlowctl.modes import in_mode
 
@@ -56,16 +56,8 @@ _CONSTRUCTION_ERRORS = (
 )
 
 
-A_VECTOR = "a tensor (N, F): one vector for each of N images"
-POOLED = "let forward return the mean over places: maps.mean((2, 3))"
-
-
 class WrongImages(UserError):
     """A network does not take images of a size, or of so many channels."""
-
-
-class Unpooled(UserError):
-    """A network gives more than one vector for an image."""
 
 
 def build_backbone(
@@ -237,18 +229,14 @@ def check_input(backbone: nn.Module, size: int, *, in_chans: int) -> int:
                 features = _of_an_image(backbone, image)
             except _CONSTRUCTION_ERRORS as error:
                 raise _size_error(backbone, size, reason_of(error)) from error
-    own, name = not hasattr(backbone, "pretrained_cfg"), type(backbone).__name__  # timm notes it of its own
-    if not isinstance(features, Tensor):
-        raise UserError(f"{name} returns {kind_of(features)} per image, and no tensor", allowed=A_VECTOR, next=POOLED)
-    if features.ndim != 2 or features.shape[0] != 1:
+    if not hasattr(backbone, "pretrained_cfg"):  # timm notes it of its own
+        check_features(features, type(backbone).__name__)
+    elif not isinstance(features, Tensor) or features.ndim != 2 or features.shape[0] != 1:
+        shape = f"a tensor of shape {tuple(features.shape)}" if isinstance(features, Tensor) else kind_of(features)
         raise Unpooled(
-            f"{name} returns a tensor of shape {tuple(features.shape)} per image, "
-            "not one vector: barlowctl needs pooled features",
-            allowed=A_VECTOR if own else None,
-            next=POOLED if own else "remove global_pool from model.backbone_args",
+            f"{type(backbone).__name__} returns {shape} per image, not one vector: barlowctl needs pooled features",
+            next="remove global_pool from model.backbone_args",
         )
-    if own and features.dtype != image.dtype:
-        raise UserError(f"{name} gives {features.dtype} features", allowed=f"{image.dtype}: features.float()")
     return int(features.shape[1])
 
 

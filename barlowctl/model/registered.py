@@ -15,9 +15,10 @@ from typing import Any
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.amounts import counted
+from barlowctl.errors import UserError, did_you_mean, kind_of
 from barlowctl.files import written_as_path
 
 _TIMM_GIVES = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "num_classes", "in_chans")
@@ -25,11 +26,16 @@ _TAKES = (
     f"a function with the arguments {', '.join(_TIMM_GIVES)} that returns a network: timm gives it these, and "
     "model.backbone_args"
 )
+_A_VECTOR = "a tensor (N, F): one vector for each of N images"
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
 class UnknownNetwork(UserError):
     """timm has no network of a name, and nobody has registered one."""
+
+
+class Unpooled(UserError):
+    """A network gives more than one vector for an image."""
 
 
 def check_name(name: str) -> None:
@@ -111,7 +117,44 @@ def refused_by_own(name: str, error: Exception) -> UserError:
         )
     if "NoneType" in reason and "_args" in reason:  # timm notes its arguments in the network
         reason = "it returns None, and no network"
-    return UserError(f"the function registered as {name!r} builds no network: {reason}", allowed=_TAKES)
+    return UserError(
+        f"the function registered as {name!r} builds no network: {reason}",
+        allowed=_TAKES,
+        next=f"mend that function{_place_of(name)}",
+    )
+
+
+def check_features(features: Any, name: str) -> None:
+    """Refuse what somebody's network of a name makes of one image where it is no vector of 32-bit numbers.
+
+    Raises:
+        UserError, Unpooled: it is not.
+    """
+    if not isinstance(features, Tensor):
+        raise UserError(
+            f"{name} returns {kind_of(features)} per image, and no tensor",
+            allowed=_A_VECTOR,
+            next="let forward return the features alone, as a tensor of torch's",
+        )
+    shape = tuple(features.shape)
+    if features.ndim == 2 and len(features) != 1:
+        raise Unpooled(
+            f"{name} returns {counted(len(features), 'vector')} for one image: a tensor of shape {shape}",
+            allowed=_A_VECTOR,
+            next="let forward return one vector for each image",
+        )
+    if features.ndim != 2:
+        raise Unpooled(
+            f"{name} returns a tensor of shape {shape} per image, not one vector: pooled features are needed",
+            allowed=_A_VECTOR,
+            next="let forward return the mean over places: maps.mean((2, 3))",
+        )
+    if features.dtype != torch.float32:
+        raise UserError(
+            f"{name} gives {features.dtype} features",
+            allowed="torch.float32",
+            next="let forward return features.float()",
+        )
 
 
 def reason_of(error: BaseException) -> str:
@@ -126,7 +169,14 @@ def reason_of(error: BaseException) -> str:
     if lines and (_within(frame, timm) or Path(__file__).parent in file.parents):
         return lines[0]
     what = f"{name}: {lines[0]}," if lines else name
-    return f"{what} at `{frame.line}` in {file.name}" + (f", line {frame.lineno}" if lines else "")
+    return f"{what} at `{frame.line}` in {file.name}" + ("" if _within(frame, timm) else f", line {frame.lineno}")
+
+
+def _place_of(name: str) -> str:
+    """File and line of somebody's function, behind a comma; nothing of one in a notebook's cell."""
+    function = own_function(name)
+    file = record(name).get("file") if function else None
+    return f", {file}, line {function.__code__.co_firstlineno}" if function and file else ""
 
 
 def _within(frame: traceback.FrameSummary, package: Any) -> bool:
