@@ -59,7 +59,8 @@ def distort(images: Tensor, parameters: Parameters, operations: Operations | Non
         chosen = _where(parameters.solarize, images)
         images[chosen] = solarize(images[chosen], parameters.threshold)
     if (parameters.gamma != 1.0).any():
-        images = images.div_(255.0).pow_(_column(parameters.gamma, images)).mul_(255.0)
+        # White that was blurred may be a rounding above white, and inverted below black, which has no power.
+        images = images.div_(255.0).clamp_(min=0.0).pow_(_column(parameters.gamma, images)).mul_(255.0)
     if (parameters.erased[:, 2] > 0).any():
         images = erase(images, parameters)
     return images

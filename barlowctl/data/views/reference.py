@@ -97,7 +97,8 @@ def enhance(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:
 def corrupt(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:
     """What goes beyond the paper's chain: gamma, then the erased rectangle."""
     if parameters.gamma != 1.0:
-        image = _of_grey_or_colour(lambda x: F.adjust_gamma(x, parameters.gamma), image)
+        # See `batched.distort`.
+        image = _of_grey_or_colour(lambda x: F.adjust_gamma(x.clamp(min=0.0), parameters.gamma), image)
     if parameters.erase_height == 0:
         return image
     box = (parameters.erase_top, parameters.erase_left, parameters.erase_height, parameters.erase_width)

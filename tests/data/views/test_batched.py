@@ -67,6 +67,14 @@ def test_the_compiled_chain_is_met(images: np.ndarray, name: str, channels: int)
         assert np.abs(expected - some.transpose(0, 3, 1, 2)).max() > 20
 
 
+def test_white_that_is_blurred_and_inverted_is_black_whatever_its_gamma() -> None:
+    """A kernel's weights add up to 1 but for rounding: what is a little above white has no power when inverted."""
+    spec = ViewSpec(SIZE, jitter=1.0, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, grayscale=0.0,
+                    solarize=1.0, gamma=0.5)  # fmt: skip
+    white = np.full((COUNT, SIZE, SIZE, 3), 255, np.uint8)
+    assert np.abs(at_once(white, spec, 0, 0, np.arange(COUNT), 0)).max() < 0.1
+
+
 def test_a_draw_depends_on_its_key_alone(images: np.ndarray) -> None:
     """Neither the rest of the batch nor the place in it matters."""
     spec, keys = SPECS["everything, wide"], np.arange(COUNT)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from barlowctl.data.views import draws
+from barlowctl.data.views import draws, reference
 from barlowctl.data.views.corruption import corrupt
 from tests.data.views_double import photograph
 
@@ -32,6 +32,12 @@ def test_gamma(photo: np.ndarray, exponent: float) -> None:
     pixels = torch.from_numpy(photo).permute(2, 0, 1).double() / 255
     expected = 255 * F.adjust_gamma(pixels, exponent).permute(1, 2, 0).numpy()
     assert np.abs(apply(photo, NOTHING._replace(gamma=exponent)) - expected).max() < 0.01
+
+
+def test_gamma_of_a_rounding_below_black_is_black() -> None:
+    """As the plain loader has it: blurred white is up to 1e-7 above white, and inverted that much below black."""
+    below = torch.full((3, SIZE, SIZE), -1e-7)
+    assert torch.equal(reference.corrupt(below, NOTHING._replace(gamma=0.8)), torch.zeros_like(below))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
