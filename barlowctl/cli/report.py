@@ -47,11 +47,11 @@ def report(
     Curves of the loss, its terms and the diagnostics, spectra, results of `probe` and `transfer` beside the paper's
     tables, views, neighbours, the matrix C, recipes and what differs between them.
     """
-    from barlowctl.runs import rundir
+    from barlowctl.runs import history
 
     launcher.refuse_several("report")
     console = Console(json=json, quiet=quiet)
-    directories = [rundir.find(name) for name in runs or ()] or [newest_finished(console)]
+    directories, left_out = history.named(runs) if runs else ([newest_finished(console)], [])
     named, out = out, out or (directories[0] / "report.html" if len(directories) == 1 else _unused(Path("report.html")))
     if out.suffix != ".html":
         raise UserError(
@@ -67,6 +67,8 @@ def report(
     file = write(
         directories, out, runtime, data=data, images=previews, notify=lambda text: console.say(f"note: {text}")
     )
+    for text in left_out:
+        console.say(f"note: {text}")
     size = file.stat().st_size
     console.say(f"written to {file} ({size / 1e6:.1f} MB); open it in a browser")
     console.result({"file": str(file), "bytes": size, "runs": [str(run) for run in directories]})

@@ -123,8 +123,7 @@ def compare(
         raise UserError(f"--out is '{out}'", allowed=allowed, next="--out curves.png")
     if out is not None:
         check_new(out)
-    paths = dict.fromkeys(history.find(name).resolve() for name in names)  # a run named twice is one run
-    runs = [history.read(path) for path in paths]
+    runs, left_out = history.opened(names)
     titles = by_title(runs)
     panels, changes = panels_of(titles), changes_of(titles)
     columns = ("name", "state", "step", "loss", "kNN", "best kNN", "last record")
@@ -138,7 +137,7 @@ def compare(
     if not panels:
         console.say("nothing recorded yet")
     console.say(legend(list(titles)))
-    for text in _damage(runs):
+    for text in [*_damage(runs), *left_out]:
         console.say(f"note: {text}")
     if out is not None:
         write_picture(out, panels)

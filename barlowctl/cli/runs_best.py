@@ -127,7 +127,7 @@ def _notes(choices: list[Choice], lacking: list[History], criterion: Criterion) 
         notes.append(f"{criterion.name} is not measured in {_listed(lacking)} (measured by: {criterion.measured_by})")
     for key, values in differences(choices).items():
         pairs = ", ".join(f"{choice.run.name} {value}" for choice, value in zip(choices, values, strict=True))
-        notes.append(f"the values are not on one scale, {key} differs: {pairs}")
+        notes.append(f"the values are not on one scale, {key} {'differ' if key == 'images' else 'differs'}: {pairs}")
     if best.start is not None:
         notes.append(
             f"{best.run.name} was best before its first step: the weights are those it began with, {best.start}; no "

@@ -97,10 +97,12 @@ def _refuse_unnamed(directories: Sequence[Path], *, show: bool) -> None:
     """Refuse to guess a study where some are in the directories; nothing where none is.
 
     Raises:
-        UserError: the studies that are there, with a command for each.
+        UserError: the studies that are there, with a command for each; or one of an earlier version.
     """
-    from barlowctl.study.recorded import recorded_studies
+    from barlowctl.study.recorded import check_layout, recorded_studies
 
+    for out in directories:
+        check_layout(out)
     there = [(out, recorded) for out in directories for recorded in recorded_studies(out)]
     if there:
         raise UserError(

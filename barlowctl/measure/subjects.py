@@ -26,7 +26,7 @@ from barlowctl.generators import own_generator
 from barlowctl.model import Preprocessing, check_input, pooled_otherwise, unlike_timm
 from barlowctl.recipe.caution import of_geometry
 from barlowctl.recipe.schema import Recipe
-from barlowctl.runs import rundir
+from barlowctl.runs import history, rundir
 from barlowctl.runs.subjects import SUFFIXES, WHAT, refuse_other_paths
 from barlowctl.runs.weights import HUB
 
@@ -225,7 +225,7 @@ def _built_anew_as_on_the_hub(
 
 def folder_of(name: str) -> Path:
     """Where results go of what is no run."""
-    return rundir.runs_home() / "probes" / _plain(name)
+    return rundir.runs_home() / history.PROBES / _plain(name)
 
 
 def _plain(name: str) -> str:

@@ -163,7 +163,7 @@ def _measured_on(choice: Choice) -> dict[str, str]:
     about = choice.run.about
     recipe: Mapping[str, Any] = about.get("recipe") or {}
     images = choice.run.images or {}
-    values = {"images": str(images.get("digest", "not noted"))[:8]}
+    values = {"images": str(images["digest"])[:8] if "digest" in images else "not noted"}
     values |= {f"eval.{key}": str(value) for key, value in recipe.get("eval", {}).items() if _matters(key, choice)}
     if choice.criterion.width_matters:
         model = recipe.get("model", {})

@@ -21,6 +21,8 @@ NOTICES = "notices.jsonl"
 """What was said while a run trained: an object a line, with the time and the text."""
 NOTE = "note.txt"
 """What a person wrote on a run."""
+PROBES = "probes"
+"""In the runs home: the folder of measurements of what is no run."""
 State = Literal["running", "finished", "stopped"]
 TERMS_OF_BEFORE = {
     "invariance": "Σ (1 − Cᵢᵢ)²: what the distortions change",
@@ -176,9 +178,24 @@ def opened(names: Sequence[str]) -> tuple[list[History], list[str]]:
         UserError: a name that is no run, or a damaged one.
     """
     if names:
-        return [read(path) for path in dict.fromkeys(find(name).resolve() for name in names)], []
+        paths, left_out = named(names)
+        return [read(path) for path in dict.fromkeys(path.resolve() for path in paths)], left_out
     runs, damaged = scan(rundir.runs_home())
     return runs, [f"left out: {error.message}" for _, error in damaged]
+
+
+def named(names: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The directories of several runs, and notes: the folder of probes is left out, which `runs/*` names too.
+
+    Raises:
+        UserError: a name that is no run.
+    """
+    probes = (rundir.runs_home() / PROBES).absolute()
+    others = [name for name in names if Path(name).absolute() != probes or rundir.is_run(Path(name))]
+    if not others:
+        others = list(names)
+    left_out = [f"left out: '{name}' holds probes of networks that are no runs" for name in names if name not in others]
+    return [rundir.find(name) for name in others], left_out
 
 
 def begun(run: History) -> str:

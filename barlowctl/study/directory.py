@@ -26,6 +26,7 @@ from barlowctl.locks import holding, is_held
 from barlowctl.output_paths import free, why_not_written
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
+from barlowctl.study.recorded import check_layout
 from barlowctl.study.study import Study
 from barlowctl.study.variant import Variant
 
@@ -223,19 +224,17 @@ class StudyDirectory:
         """That the directory, if there is one, is of the study's recipe.
 
         Raises:
-            UserError: it is of another.
+            UserError: it is of another, or of an earlier version.
         """
         file = self.out / "study.json"
-        if file.is_file() and read_record(file).get("recipe_digest") != load.digest(self.base):
-            raise UserError(
-                f"'{self.out}' holds a study of another recipe than '{self.base.name}' as it is now",
-                next="\n".join(
-                    (
-                        f"{shell.line('--recipe', self.out / 'recipe.toml')} without --set",
-                        shell.line("--out", free(self.out)),
-                    )
-                ),
-            )
+        if not file.is_file() or read_record(file).get("recipe_digest") == load.digest(self.base):
+            return
+        check_layout(self.out)
+        own = self.out / "recipe.toml"
+        raise UserError(
+            f"'{self.out}' holds a study of another recipe than '{self.base.name}' as it is now",
+            next="\n".join((f"{shell.line('--recipe', own)} without --set", shell.line("--out", free(self.out)))),
+        )
 
 
 @contextmanager

@@ -10,7 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from barlowctl import shell
 from barlowctl.errors import UserError
+from barlowctl.output_paths import free
 from barlowctl.study import studies
 
 
@@ -24,6 +26,25 @@ class RecordedStudies:
     names: tuple[str, ...]
     selection: tuple[str, ...]
     seeds: int
+
+
+def check_layout(out: Path) -> None:
+    """Refuse a study that versions before November 25, 2026 wrote: its cells lie elsewhere, and are not found again.
+
+    Nothing of it is lost: each of its cells is a run.
+
+    Raises:
+        UserError: it is one, with what shows its runs.
+    """
+    with suppress(OSError, ValueError):
+        if "variants" not in json.loads((out / "study.json").read_text(encoding="utf-8")):
+            return
+        runs = sorted(file.parent for file in out.glob("cells/*/seed-*/result.json"))
+        raise UserError(
+            f"'{out}' holds a study of a version before November 25, 2026, which is neither shown nor gone on with",
+            allowed=f"its numbers are in {out / 'table.json'}, and its cells are runs",
+            next="\n".join((shell.line("barlowctl", "runs", "table", *runs), shell.line("--out", free(out)))),
+        )
 
 
 def recorded_studies(out: Path) -> list[RecordedStudies]:

@@ -125,8 +125,10 @@ def test_several_runs_and_what_differs(recipe: Path, trained: Path, tmp_path: Pa
     (other / "result.json").unlink()  # stopped
     with open(other / "metrics.jsonl", "a") as stream:
         stream.write('{"event": "step", "st')  # cut short
-    out = tmp_path / "both.html"
-    assert barlowctl(["report", str(trained), str(other), "--no-images", "--out", str(out)]) == 0
+    out, probes = tmp_path / "both.html", tmp_path / "runs" / "probes"  # which `report runs/*` names too
+    probes.mkdir(parents=True)
+    assert barlowctl(["report", str(trained), str(other), str(probes), "--no-images", "--out", str(out)]) == 0
+    assert f"note: left out: '{probes}' holds probes of networks that are no runs" in capsys.readouterr().out
     page = read(out)
     assert "objective.lambd0.020.5" in page.text
     assert "not finished" in page.text

@@ -124,6 +124,17 @@ def test_compare_draws_terms_and_knn_of_several_runs(runs: Path, tmp_path: Path,
     assert len(same["curves"]["loss"]) == 1  # one run twice is one run
 
 
+@pytest.mark.parametrize("command", ["compare", "table", "best"])
+def test_every_folder_of_the_runs_home_may_be_named(command: str, runs: Path, capsys: Captured) -> None:
+    """As `runs/*` does in a shell: that of probes of exports is left out, and alone it is refused."""
+    (runs / "probes" / "export").mkdir(parents=True)
+    names = [str(path) for path in sorted(runs.iterdir()) if path.name != "damaged"]
+    assert barlowctl(["runs", command, *names]) == 0
+    assert f"note: left out: '{runs / 'probes'}' holds probes of networks that are no runs" in capsys.readouterr().out
+    assert barlowctl(["runs", command, str(runs / "probes")]) == 2
+    assert f"error: '{runs / 'probes'}' is not a run" in capsys.readouterr().err
+
+
 def test_terms_of_one_name_and_several_meanings_are_drawn_apart(runs: Path, capsys: Captured, tmp_path: Path) -> None:
     """A spread of projections is not drawn beside one of queries; whoever reads JSON has both under their key."""
     for name, meaning in (("first", "of the projections"), ("second", "of the queries")):

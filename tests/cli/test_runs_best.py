@@ -201,6 +201,10 @@ def test_values_that_are_not_on_one_scale_are_said(home: Path, capsys: Captured)
     assert document(capsys, "a", "b", "--by", "rankme")["notes"][1] == (
         "the values are not on one scale, model.projector differs: a [64, 64], b [64, 32]"
     )
+    (home / "b" / "run.json").write_text(json.dumps(about | {"data": {}}))
+    assert document(capsys, "a", "b")["notes"][1] == (
+        "the values are not on one scale, images differ: a 0d612e8b, b not noted"
+    )
 
 
 def test_weights_that_are_damaged_are_not_advised(home: Path, capsys: Captured) -> None:

@@ -86,6 +86,27 @@ def test_a_study_that_is_not_named_is_led_to(before: Path, capsys: Captured) -> 
     assert capsys.readouterr().err.splitlines()[-1] == f"next: {command}"
 
 
+@pytest.mark.parametrize("named", [["--loss", "--recipe", "study/recipe.toml"], []])
+def test_a_study_of_the_first_versions_leads_to_its_runs(named: list[str], before: Path, capsys: Captured) -> None:
+    """As commit 78a6bc5 wrote one: its variants in study.json, no recipe, and cells in folders without a digest."""
+    cells = before / "old" / "cells"
+    for name in ("baseline", "invariance-only"):
+        shutil.copytree("runs/stopped", cells / name / "seed-0")
+        (cells / name / "seed-0" / "result.json").write_text('{"loss": 12.5, "steps": 16}')
+    record = {"study": "loss", "recipe_digest": "0d1d38e61361915c", "variants": {"baseline": []}}
+    (cells.parent / "study.json").write_text(json.dumps(record))
+    assert barlowctl(["ablate", *named, "--out", "old", "--show"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == [
+        "error: 'old' holds a study of a version before November 25, 2026, which is neither shown nor gone on with",
+        "allowed: its numbers are in old/table.json, and its cells are runs",
+    ]
+    table = "barlowctl runs table old/cells/baseline/seed-0 old/cells/invariance-only/seed-0"
+    assert lines[2] == f"next: {table}"
+    assert lines[3].endswith("--out old-2")
+    assert document(capsys, *table.split()[1:])["rows"]
+
+
 def test_a_study_is_shown_and_goes_on(before: Path, capsys: Captured) -> None:
     recipe = ["--recipe", "study/recipe.toml", "--loss", "--only", "baseline", "--out", "study"]
     cell = before / "study" / "cells" / "baseline-44291389" / "seed-0" / "cell.json"

@@ -51,6 +51,14 @@ def of_another_recipe(patch: Patch) -> None:
     file.write_text(file.read_text().replace("lambd = 0.02", "lambd = 0.5"))
 
 
+def of_the_first_versions(patch: Patch) -> None:
+    """A study whose cells are in folders without a digest."""
+    training_started(patch)
+    study = Path("studies/digits")
+    shutil.copytree("runs/done", study / "cells" / "baseline" / "seed-0")
+    (study / "study.json").write_text('{"study": "loss", "recipe_digest": "0d1d38e61361915c", "variants": {}}')
+
+
 def of_other_images(patch: Patch) -> None:
     """A study, and as many images, turned upside down."""
     training_started(patch)
@@ -157,6 +165,7 @@ SCENARIOS = {
         slow=True,
     ),
     "study of another recipe": Scenario([*STUDY, "--print-sbatch"], of_another_recipe),
+    "study of the first versions": Scenario([*STUDY, "--print-sbatch"], of_the_first_versions),
     "study of other settings": Scenario([*STUDY, "--set", "train.epochs=2", "--print-sbatch"], training_started),
     "study of other images": Scenario([*STUDY, "--data", "./turned", "--print-sbatch"], of_other_images),
     "record of a study damaged": Scenario([*STUDY, "--print-sbatch"], record("{")),
