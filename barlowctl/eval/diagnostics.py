@@ -10,6 +10,9 @@ from torch import Tensor
 
 from barlowctl.errors import UserError
 
+SHORTEST = 1e-300
+"""Length of a row in float64 below which it is 0: torch's 1e-12 would leave small features short, as if collapsed."""
+
 
 class NotFinite(UserError):
     """There is nothing to compute: the features, or embeddings, contain NaN or infinity."""
@@ -33,7 +36,7 @@ def feature_spread(features: Tensor) -> float:
     length. 1: directions are spread evenly; 0: all samples point the same way (collapse). SimSiam
     (arXiv 2011.10566, section 4.1) shows the same number without the factor, against 1 / sqrt(F).
     """
-    unit = torch.nn.functional.normalize(_checked(features), dim=1)
+    unit = torch.nn.functional.normalize(_checked(features), dim=1, eps=SHORTEST)
     return float(unit.std(dim=0, correction=0).mean() * unit.shape[1] ** 0.5)
 
 

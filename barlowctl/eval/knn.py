@@ -17,6 +17,8 @@ from barlowctl.errors import UserError
 
 SIMILARITIES_AT_ONCE = 1 << 26
 """Entries of the block of similarities held at a time: 256 MiB in float32."""
+SMALLEST, LARGEST = 1e-6, 1e10
+"""Of a row's largest number, between which float32 holds its square."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,14 @@ def knn_predict(
             that are not finite.
     """
     _check(bank, bank_labels, queries, k, temperature, num_classes)
-    bank = torch.nn.functional.normalize(bank.float(), dim=1)
+    bank = unit_rows(bank.float())
     labels = bank_labels.cpu().long()
     largest = min(max(k), len(bank))
     rows = max(1, SIMILARITIES_AT_ONCE // len(bank))
     nearest: list[tuple[Tensor, Tensor]] = []
     with torch.autocast(device_type=bank.device.type, enabled=False):
         for chunk in queries.split(rows):
-            chunk = torch.nn.functional.normalize(chunk.to(bank.device).float(), dim=1)
+            chunk = unit_rows(chunk.to(bank.device).float())
             similarity, index = (chunk @ bank.t()).topk(largest, dim=1)
             nearest.append((similarity.cpu(), index.cpu()))
     similarity = torch.cat([s for s, _ in nearest])
@@ -90,6 +92,19 @@ def knn_predict(
         scores = _votes(similarity[:, :used], voters[:, :used], temperature, num_classes)
         outcome[requested] = Votes(k=requested, neighbours=used, scores=scores)
     return outcome
+
+
+def unit_rows(features: Tensor) -> Tensor:
+    """`(N, F)` float32, finite -> the rows at length 1, whatever their scale; zeros stay zeros.
+
+    Rows of a usual scale are those of `torch.nn.functional.normalize`, to the bit; it makes zeros of rows of 1e20,
+    whose squares float32 does not hold, and leaves rows of 1e-13 short.
+    """
+    largest = torch.maximum(features.amax(dim=1, keepdim=True), -features.amin(dim=1, keepdim=True))
+    unusual = (largest > LARGEST) | ((largest < SMALLEST) & (largest > 0.0))
+    if unusual.any():
+        features = features / torch.where(unusual, largest, 1.0)
+    return torch.nn.functional.normalize(features, dim=1)
 
 
 def _votes(similarity: Tensor, labels: Tensor, temperature: float, num_classes: int) -> Tensor:
@@ -151,6 +166,6 @@ def nearest(bank: Tensor, queries: Tensor, *, top: int) -> tuple[Tensor, Tensor]
     """
     if not 1 <= top <= len(bank):
         raise UserError(f"{top} nearest of {counted(len(bank), 'image')}", allowed=f"1 to {len(bank)}")
-    a, b = (torch.nn.functional.normalize(rows.float(), dim=1) for rows in (queries, bank))
+    a, b = (unit_rows(rows.float()) for rows in (queries, bank))
     similarity, index = (a @ b.t()).topk(top, dim=1)
     return similarity, index

@@ -51,7 +51,7 @@ def project(features: np.ndarray, name: str, *, seed: int = 0) -> np.ndarray:
     if not np.isfinite(features).all():
         raise UserError("a map of features that contain NaN or infinity")
     wide = features.astype(np.float64)
-    unit = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
+    unit = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-300)
     reduced = _principal(unit)
     if name == "umap":
         return _umap(reduced, seed)

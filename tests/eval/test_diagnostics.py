@@ -34,7 +34,8 @@ def test_feature_spread_matches_its_definition(n: int, f: int) -> None:
     unit = np.stack([row / math.sqrt((row**2).sum()) for row in x])
     expected = math.sqrt(f) * np.mean([math.sqrt(((c - c.mean()) ** 2).mean()) for c in unit.T])
     assert feature_spread(torch.tensor(x)) == pytest.approx(expected, rel=1e-12)
-    assert feature_spread(torch.tensor(x, dtype=torch.float32) * 37.0) == pytest.approx(expected, rel=1e-5)
+    for scale in (37.0, 1e-20, 1e30):
+        assert feature_spread(torch.tensor(x, dtype=torch.float32) * scale) == pytest.approx(expected, rel=1e-5)
 
 
 def test_feature_spread_of_known_cases() -> None:

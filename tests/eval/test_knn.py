@@ -65,6 +65,12 @@ def test_lengths_of_features_do_not_count() -> None:
     before = knn_predict(*tensors(bank, bank_labels, queries), k=[5], num_classes=4)[5].scores
     after = knn_predict(*tensors(bank * 7, bank_labels, queries * 0.01), k=[5], num_classes=4)[5].scores
     torch.testing.assert_close(before, after, rtol=0, atol=1e-5)
+    for scale in (1e-25, 1e-13, 1e20, 1e35):
+        far = knn_predict(*tensors(bank * scale, bank_labels, queries / scale), k=[5], num_classes=4)[5].scores
+        torch.testing.assert_close(before, far, rtol=0, atol=1e-5)
+        index = knn.nearest(*tensors(bank * scale, queries), top=3)[1]
+        assert torch.equal(index, knn.nearest(*tensors(bank, queries), top=3)[1])
+    assert torch.equal(knn.unit_rows(torch.zeros(2, 3)), torch.zeros(2, 3))
 
 
 def test_inputs_are_not_changed_and_runs_repeat() -> None:

@@ -68,7 +68,7 @@ def test_the_compiled_chain_is_met(images: np.ndarray, name: str, channels: int)
 
 
 def test_white_that_is_blurred_and_inverted_is_black_whatever_its_gamma() -> None:
-    """A kernel's weights add up to 1 but for rounding: what is a little above white has no power when inverted."""
+    """A kernel's weights add up to 1, except for rounding: what is a little above white has no power when inverted."""
     spec = ViewSpec(SIZE, jitter=1.0, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, grayscale=0.0,
                     solarize=1.0, gamma=0.5)  # fmt: skip
     white = np.full((COUNT, SIZE, SIZE, 3), 255, np.uint8)
