@@ -16,7 +16,8 @@ import datetime
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,8 +27,8 @@ from torch.distributed.distributed_c10d import PrefixStore
 
 from barlowctl import launcher
 from barlowctl.errors import EXIT_RANK_LOST, UserError
-from barlowctl.meeting import Gone, Unreachable, meet
-from barlowctl.peers import Peer, here, last_words, missing, own
+from barlowctl.meeting import CONNECTING, Gone, Unreachable, by_torchrun, connect, meet
+from barlowctl.peers import Peer, here, last_words, missing
 from barlowctl.waits import Wait
 
 TIME_LIMIT = 900.0
@@ -230,8 +231,8 @@ class Neighbours:
 
 
 def is_closing() -> bool:
-    """Whether connections are still being closed: the process must then end without the interpreter's own end."""
-    return any(thread.name == CLOSING for thread in threading.enumerate())
+    """Whether connections are being made or closed: the process must then end without the interpreter's own end."""
+    return any(thread.name in (CLOSING, CONNECTING) for thread in threading.enumerate())
 
 
 @contextlib.contextmanager
@@ -251,12 +252,13 @@ def joined(*, cuda: bool, time_limit: float = TIME_LIMIT) -> Iterator[Ranks]:
         yield ALONE
         return
     try:
-        store, rank, size = meet(process, time_limit), process.rank, process.size
+        (store, peers), rank, size = meet(process, time_limit), process.rank, process.size
         with Wait(f"connecting {size} processes ..."):
-            dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=size,
-                timeout=datetime.timedelta(seconds=time_limit),
+            init = partial(
+                dist.init_process_group, "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank,
+                world_size=size, timeout=datetime.timedelta(seconds=time_limit),
             )  # fmt: skip
+            connect(init, peers, process)
     except Gone as error:
         lost = lost_at_start(f"rank {process.rank} of {process.size} stopped: {error}")
         lost.reported_elsewhere = not error.says
@@ -266,11 +268,10 @@ def joined(*, cuda: bool, time_limit: float = TIME_LIMIT) -> Iterator[Ranks]:
             f"the {process.size} processes that {process.by} started could not find one another at "
             f"{process.address}:{process.port}: rank {process.rank}: {error}",
             allowed="MASTER_ADDR and MASTER_PORT: a machine and a free port that all of them reach",
-            next="torchrun --standalone --nproc-per-node 2 -m barlowctl ...",
+            next=by_torchrun(process),
         ) from error
-    ranks = Ranks(rank, size, process.local_rank, process.local_size, PrefixStore("barlowctl", store))
+    ranks = Ranks(rank, size, process.local_rank, process.local_size, PrefixStore("barlowctl", store), tuple(peers))
     try:
-        ranks = replace(ranks, peers=tuple(ranks.objects(own())))
         yield ranks
     except BaseException as error:
         if isinstance(error, UserError):

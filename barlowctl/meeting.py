@@ -8,13 +8,15 @@ import json
 import os
 import socket
 import struct
+import threading
 import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # documented names
 
-from barlowctl import peers, waits
+from barlowctl import peers, shell, waits
 from barlowctl.launcher import LaunchedProcess
 from barlowctl.peers import Peer
 
@@ -28,6 +30,8 @@ PAUSE = 0.2
 LONGEST_TRY = 5.0
 SAID_EVERY = 60.0
 """Seconds after which it is said again whom a rank waits for."""
+CONNECTING = "barlowctl-connecting"
+"""Name of the thread that connects to the other ranks."""
 _HELLO = struct.pack("=BIB", 0, 0x3C85F7CE, 13)  # TCPStore.cpp: VALIDATE, its magic number, PING and then a number
 _NUMBER = 0x62617277
 
@@ -44,8 +48,10 @@ class Gone(Exception):
         self.says = says
 
 
-def meet(process: LaunchedProcess, time_limit: float) -> Any:
-    """The store where the ranks meet, once all are there. Rank 0 makes it on its machine, unless torchrun's agent has.
+def meet(process: LaunchedProcess, time_limit: float) -> tuple[Any, list[Peer]]:
+    """The store where the ranks meet, once all are there, and the process of each.
+
+    Rank 0 makes the store on its machine, unless torchrun's agent has.
 
     Torch prints frames of its own code where it does not find what it looks for, so it is asked only once a store
     answers. Rank 0 looks for its own store without its address: that the others do not reach it there is theirs to say.
@@ -71,12 +77,42 @@ def meet(process: LaunchedProcess, time_limit: float) -> Any:
         if "EADDRINUSE" not in str(error):
             raise
         raise Unreachable(f"another program listens at port {process.port} of this machine already") from error
-    wait_until_all_came(PrefixStore("barlowctl-meeting", store), process, time_limit, begun)
-    return store
+    return store, wait_until_all_came(PrefixStore("barlowctl-meeting", store), process, time_limit, begun)
 
 
-def wait_until_all_came(store: Any, process: LaunchedProcess, seconds: float, begun: float | None = None) -> None:
-    """Wait until every rank has left word in a store, and say whom this one waits for.
+def connect(call: Callable[[], object], peers: Sequence[Peer], process: LaunchedProcess) -> None:
+    """Make a call that connects ranks which have met: in a thread, since it would wait for one that is gone.
+
+    Args:
+        peers: the process of each rank.
+
+    Raises:
+        Gone: a rank on this machine has ended meanwhile; the thread may go on (see `CONNECTING`).
+        Exception: what the call raised.
+    """
+    failures: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            call()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=attempt, name=CONNECTING, daemon=True)
+    thread.start()
+    came = dict(enumerate(peers))
+    while thread.is_alive():
+        thread.join(PAUSE)
+        if thread.is_alive():
+            _refuse_gone(came, process)
+    if failures:
+        _wait_for_end(came.values())
+        _refuse_gone(came, process)
+        raise failures[0]
+
+
+def wait_until_all_came(store: Any, process: LaunchedProcess, seconds: float, begun: float | None = None) -> list[Peer]:
+    """Wait until every rank has left word in a store, and say whom this one waits for. The process of each.
 
     Args:
         begun: since when the seconds count (`time.monotonic`); None: now.
@@ -98,7 +134,7 @@ def wait_until_all_came(store: Any, process: LaunchedProcess, seconds: float, be
             absent = [rank for rank in absent if rank not in came]
             _refuse_gone(came, process)
             if not absent:
-                return
+                return [came[rank] for rank in range(process.size)]
             over = "" if time.monotonic() < deadline else f"{_named(absent)} did not come in {seconds:g} s"
             if over or store.check(["over"]):
                 over = over or store.get("over").decode()
@@ -110,9 +146,7 @@ def wait_until_all_came(store: Any, process: LaunchedProcess, seconds: float, be
                 waits.say(f"waiting for {_named(absent)} of {process.size} processes ...")
             time.sleep(PAUSE * (1 + process.size // 64))
     except RuntimeError as error:  # the store's end of the connection is closed
-        ending = time.monotonic() + peers.ENDING
-        while 0 in came and not came[0].is_gone and time.monotonic() < ending:
-            time.sleep(0.01)
+        _wait_for_end([came[0]] if 0 in came else [])
         _refuse_gone(came, process)
         holder = "torchrun's agent" if "TORCHELASTIC_RUN_ID" in os.environ else "rank 0"
         raise Gone(f"{holder} is gone before all ranks had come", says=_is_first(came, process)) from error
@@ -122,16 +156,32 @@ def _named(ranks: list[int]) -> str:
     return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {peers.ranges(ranks)}"
 
 
-def _refuse_gone(came: dict[int, Peer], process: LaunchedProcess) -> None:
+def _wait_for_end(processes: Collection[Peer]) -> None:
+    """Wait a moment until one of them has ended, where a connection to one of them broke."""
+    ending = time.monotonic() + peers.ENDING
+    while processes and not any(peer.is_gone for peer in processes) and time.monotonic() < ending:
+        time.sleep(0.01)
+
+
+def _refuse_gone(came: Mapping[int, Peer], process: LaunchedProcess) -> None:
     if gone := [rank for rank, peer in sorted(came.items()) if peer.is_gone]:
         known = [came.get(rank, peers.own()) for rank in range(process.size)]
         raise Gone(peers.missing(gone, known, gone=True), says=_is_first(came, process))
 
 
-def _is_first(came: dict[int, Peer], process: LaunchedProcess) -> bool:
+def _is_first(came: Mapping[int, Peer], process: LaunchedProcess) -> bool:
     """Whether no rank before this one lives on this machine."""
     here = peers.here()
     return not any(came[r].space == here and not came[r].is_gone for r in range(process.rank) if r in came)
+
+
+def by_torchrun(process: LaunchedProcess) -> str:
+    """The command that starts as many processes, on as many machines, by torchrun."""
+    machines, here = -(-process.size // process.local_size), process.local_size
+    if machines == 1:
+        return f"torchrun --standalone --nproc-per-node {here} -m barlowctl ..."
+    endpoint = shell.line("--rdzv-endpoint", f"{process.address}:{process.port}")
+    return f"torchrun --nnodes {machines} --rdzv-backend c10d {endpoint} --nproc-per-node {here} -m barlowctl ..."
 
 
 def wait_until_answered(address: str, port: int, seconds: float) -> None:

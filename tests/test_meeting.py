@@ -123,8 +123,14 @@ def test_torch_is_asked_where_a_store_answered(
     monkeypatch.setattr(meeting, "wait_until_answered", lambda *where: calls.append(where))
     monkeypatch.setattr(meeting, "TCPStore", store)
     monkeypatch.setattr(meeting, "PrefixStore", lambda prefix, store: store)
-    monkeypatch.setattr(meeting, "wait_until_all_came", lambda *_: calls.append("all came"))
-    assert meeting.meet(LaunchedProcess("torchrun", rank, 2, rank, 2, "::1", 5), 60.0) == "store"
+
+    def all_came(*_: object) -> list[peers.Peer]:
+        calls.append("all came")
+        return [peers.own()]
+
+    monkeypatch.setattr(meeting, "wait_until_all_came", all_came)
+    met = meeting.meet(LaunchedProcess("torchrun", rank, 2, rank, 2, "::1", 5), 60.0)
+    assert met == ("store", [peers.own()])
     waited_for = [] if makes else [("::1", 5, 60.0)]
     assert calls == [*waited_for, (made_at, 5, 2, makes, 60.0), "all came"]
 
@@ -179,6 +185,24 @@ def test_a_rank_that_came_and_is_gone_ends_the_waiting(store: HashStore) -> None
         meeting.wait_until_all_came(store, replace(RANK_0_OF_4, rank=3, local_rank=3), 900.0)
     assert first.value.says
     assert not second.value.says
+
+
+def test_what_connects_is_not_waited_for_once_a_rank_is_gone() -> None:
+    never = threading.Event()
+    gone = ended()
+    with pytest.raises(meeting.Gone, match=f"^rank 1 is gone: its process {gone.number} was killed or crashed$"):
+        meeting.connect(never.wait, [peers.own(), gone], RANK_0_OF_4)
+    never.set()
+
+
+def test_what_connects_says_why_it_could_not() -> None:
+    def refuses() -> None:
+        raise RuntimeError("no such interface")
+
+    with pytest.raises(RuntimeError, match="no such interface"):
+        meeting.connect(refuses, [peers.own()], RANK_0_OF_4)
+    with pytest.raises(meeting.Gone):  # which is why
+        meeting.connect(refuses, [peers.own(), ended()], RANK_0_OF_4)
 
 
 def test_a_store_that_goes_with_rank_0_ends_the_waiting(store: HashStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -325,7 +325,12 @@ NOT_FOLLOWED = {
     ("data/loaders/kernel.py __init__", "--loader plain"): BEFORE,
     ("data/sources/__init__.py open_source", EITHER_WORD): BEFORE,
     ("data/sources/read_options.py __post_init__", EITHER_WORD): BEFORE,
-    ("distributed.py joined", "torchrun --standalone --nproc-per-node 2 -m barlowctl ..."): MINUTES,
+    ("distributed.py joined", f"torchrun --standalone --nproc-per-node {VALUE} -m barlowctl ..."): MINUTES,
+    (
+        "distributed.py joined",
+        f"torchrun --nnodes {VALUE} --rdzv-backend c10d --rdzv-endpoint {VALUE}:{VALUE} --nproc-per-node {VALUE} "
+        "-m barlowctl ...",
+    ): "it takes several machines",
     ("eval/projection.py check_projection", EITHER_WORD): BEFORE,
     ("exports/formats/folder_config.py check_data_config", "--format timm"): OTHER_TIMM,
     ("exports/formats/onnx_file.py check", "--precision fp16"): GIANT,

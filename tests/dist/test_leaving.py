@@ -15,6 +15,7 @@ import pytest
 
 from barlowctl import distributed
 from barlowctl.errors import RunStopped
+from barlowctl.peers import own
 from barlowctl.train import checkpoint
 from tests.dist import gang, work
 from tests.dist.work import Run
@@ -69,9 +70,8 @@ def closing(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
     monkeypatch.setattr(distributed, "LAST_WORDS", 0.5)
     monkeypatch.setattr(distributed, "PrefixStore", lambda name, store: store)
-    monkeypatch.setattr(distributed, "meet", lambda *_: Store())
+    monkeypatch.setattr(distributed, "meet", lambda *_: (Store(), [own(), own()]))
     monkeypatch.setattr(distributed.dist, "init_process_group", lambda *_, **__: None)
-    monkeypatch.setattr(distributed.Ranks, "objects", lambda ranks, value: [value] * ranks.size)
     monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: allowed.wait(30))
     yield allowed
     allowed.set()

@@ -114,6 +114,68 @@ def test_a_rank_says_that_it_waits_for_the_others(
     assert error.endswith(": rank 0: rank 1 did not come in 1 s")
 
 
+@pytest.mark.parametrize(
+    ("size", "local_size", "command"),
+    [
+        ("3", "3", "torchrun --standalone --nproc-per-node 3 -m barlowctl pretrain"),
+        (
+            "4",
+            "2",
+            "torchrun --nnodes 2 --rdzv-backend c10d --rdzv-endpoint 127.0.0.1:{port} --nproc-per-node 2 -m barlowctl "
+            "pretrain",
+        ),
+    ],
+)
+def test_ranks_that_did_not_meet_are_led_to_as_many(
+    recipe: Path,  # noqa: F811
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+    size: str,
+    local_size: str,
+    command: str,
+) -> None:
+    port = str(gang.free_port())
+    more = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": local_size, "MASTER_PORT": port}
+    for name, value in (LAUNCHED | more).items():
+        monkeypatch.setenv(name, value)
+    assert barlowctl(["pretrain", "--recipe", str(recipe), "--rank-timeout", "1"]) == 2
+    arguments = f"--recipe {recipe} --rank-timeout 1"
+    assert capsys.readouterr().err.splitlines()[-1] == f"next: {command.format(port=port)} {arguments}"
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_once_all_have_met_ends_the_others_in_seconds(
+    recipe: Path,  # noqa: F811
+) -> None:
+    """Between the meeting and the connections, torch waits for it in its own code."""
+    dies = (
+        "import os, signal, time\n"
+        "def die(*_, **__):\n    time.sleep(3)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "dist.init_process_group = die"
+    )
+    ranks = []
+    for rank in (0, 1):
+        script = f"import torch.distributed as dist\n{dies * rank}\nfrom barlowctl.cli import app\napp.main()"
+        variables = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
+        command = [sys.executable, "-c", script, "pretrain", "--recipe", str(recipe), "--rank-timeout", "120"]
+        ranks.append((command, LAUNCHED | variables))
+    port = str(gang.free_port())
+    processes = [
+        subprocess.Popen(command, env=os.environ | more | {"MASTER_PORT": port}, stderr=subprocess.PIPE, text=True)
+        for command, more in ranks
+    ]
+    assert finish(processes[1])[0] == -signal.SIGKILL
+    ended = time.monotonic()
+    try:
+        left, _, errors = finish(processes[0], timeout=60)
+    finally:
+        processes[0].kill()
+    assert time.monotonic() - ended < 20
+    assert left == 4
+    gone = f"rank 1 is gone: its process {processes[1].pid} was killed or crashed"
+    assert f"error: rank 0 of 2 stopped: {gone}\nnext: barlowctl pretrain" in errors
+
+
 def test_a_rank_that_finds_nobody_says_so_without_the_frames_of_torch(
     recipe: Path,  # noqa: F811
     capfd: pytest.CaptureFixture[str],
