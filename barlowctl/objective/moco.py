@@ -73,7 +73,7 @@ def info_nce(
     total = sum(agreed_shares(q, ranks, shares))
     with full_precision(q):
         queries, keys = unit_rows(q), unit_rows(k.detach())
-        negatives = queue.detach().to(queries.dtype)
+        keys, negatives = (constants.to(queries.dtype) for constants in (keys, queue.detach()))
         loss, similarity, accuracy = _InfoNCE.apply(queries, keys, negatives, temperature, ranks, total)
     return MoCoTerms(loss, similarity, accuracy, direction_spread(queries, ranks))
 

@@ -118,6 +118,18 @@ def test_it_is_computed_in_float32_under_autocast() -> None:
     assert loss.item() == pytest.approx(oracle.info_nce(*rounded, queue.numpy(), 0.07)[0], rel=1e-6)
 
 
+def test_keys_of_another_precision_are_taken_as_the_queries_are() -> None:
+    q, k, queue = given()
+    expected = info_nce(q.float().requires_grad_(), k.float(), queue.float())
+    for keys, rows in ((k, queue), (k.float(), queue), (k, queue.float())):
+        single = q.float().requires_grad_()
+        loss = info_nce(single, keys, rows).loss
+        loss.backward()
+        assert loss.dtype == torch.float32
+        assert loss.item() == pytest.approx(expected.loss.item(), rel=1e-5)
+        assert single.grad is not None
+
+
 def test_what_cannot_be_compared() -> None:
     q, k, queue = given()
     with pytest.raises(UserError, match="shapes"):
