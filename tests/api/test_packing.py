@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ import barlowctl
 from barlowctl.api import packing
 from barlowctl.cli.app import run as command
 from barlowctl.data import home
+from barlowctl.data.beton.pack import pack
 from barlowctl.data.beton.reader import Beton
+from barlowctl.data.sources.items import Items
+from barlowctl.data.sources.picture import Picked
 from tests.api.test_network import without_places
 from tests.api.test_pretrain import numbers, weights
 
@@ -323,3 +327,39 @@ def test_a_split_that_was_packed_before_another_was_refused_is_removed(
         barlowctl.pretrain(recipe, data=splits, overrides=SMALL, out=tmp_path / "refused", threads=1)
     assert written
     assert list((tmp_path / "home").rglob("*")) == []
+
+
+class Database(Photos):
+    """Items of a data base: sqlite3 lets the thread that has opened a connection read it, and no other."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self._connection = sqlite3.connect(":memory:")
+
+    def __getitem__(self, index: int) -> Any:
+        self._connection.execute("select 1")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_data_set_that_belongs_to_one_thread_is_read_by_it(photos: Path, tmp_path: Path, workers: int) -> None:
+    inner = ImageFolder(str(photos / "train"))
+    files = [pack(Items(of(inner)), tmp_path / f"{of.__name__}.beton", workers=workers) for of in (Database, Photos)]
+    assert files[0].content_hash == files[1].content_hash
+    assert (files[0].samples, files[0].unreadable) == (24, [])
+    some = Picked(Items(Database(inner)), np.array([5, 3]))
+    assert pack(some, tmp_path / "some.beton", workers=workers).samples == 2
+
+
+def test_items_that_raise_are_named_in_order_where_the_thread_that_packs_reads(photos: Path, tmp_path: Path) -> None:
+    inner = ImageFolder(str(photos / "train"))
+
+    class Gaps(Photos):
+        def __getitem__(self, index: int) -> Any:
+            if index in (3, 8):
+                raise KeyError(index)
+            return super().__getitem__(index)
+
+    report = pack(Items(Gaps(inner)), tmp_path / "gaps.beton", on_unreadable="skip")
+    assert [name for name, _ in report.unreadable] == ["images[3]", "images[8]"]
+    assert (report.samples, "KeyError: 3" in report.unreadable[0][1]) == (22, True)

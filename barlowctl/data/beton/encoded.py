@@ -13,7 +13,7 @@ from barlowctl.data.beton.encode import Stored, encode
 from barlowctl.data.images.unreadable import Unreadable, reason_of
 from barlowctl.data.names import written
 from barlowctl.data.sources.lacking import Lacking
-from barlowctl.data.sources.picture import Source
+from barlowctl.data.sources.picture import Picture, Source
 
 PENDING_PER_THREAD = 2
 LOOK_ON = 5.0
@@ -25,14 +25,17 @@ def encoded_in_order(
 ) -> Generator[tuple[str, int, Stored | Unreadable], None, None]:
     """(name, label, what to store or why not) of every picture, in order; a bounded number ahead.
 
-    how: `encode`'s options.
+    how: `encode`'s options. A source of one thread (`Source.of_one_thread`) is read by the thread that iterates.
     """
 
-    def work(index: int) -> tuple[str, int, Stored | Unreadable]:
+    def work(index: int, given: Picture | Unreadable | None) -> tuple[str, int, Stored | Unreadable]:
         name, label = source.describe(index)
         name = written(name)
+        picture = _read(source, index) if given is None else given
+        if isinstance(picture, Unreadable):
+            return name, label, picture
         try:
-            return name, label, encode(source[index], **how)
+            return name, label, encode(picture, **how)
         except Unreadable as error:
             return name, label, error
         except OSError as error:
@@ -42,13 +45,23 @@ def encoded_in_order(
     pending: deque[Future[tuple[str, int, Stored | Unreadable]]] = deque()
     try:
         for index in range(len(source)):
-            pending.append(pool.submit(work, index))
+            pending.append(pool.submit(work, index, _read(source, index) if source.of_one_thread else None))
             if len(pending) > workers * PENDING_PER_THREAD:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read(source: Source, index: int) -> Picture | Unreadable:
+    """A picture, or why it cannot be read."""
+    try:
+        return source[index]
+    except Unreadable as error:
+        return error
+    except OSError as error:
+        return Unreadable(reason_of(error))
 
 
 def look_on(pictures: Iterator[tuple[int, tuple[str, int, Stored | Unreadable]]], lacking: Lacking) -> str:

@@ -75,6 +75,7 @@ class Items(Source):
         refuse_streams(images)
         self._images, labels = with_labels(images)
         self._own = not isinstance(self._images, list | np.ndarray | Rows)  # code of somebody's: one thread at a time
+        self.of_one_thread = self._own
         self._lock, self._ranged = threading.Lock(), ranged
         dataset = innermost(self._images)
         self._whole = dataset is self._images

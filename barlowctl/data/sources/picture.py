@@ -42,6 +42,7 @@ class Source(abc.ABC):
     other_classes: whether folders that are no classes become some with `data pack --class-folders inner`.
     deeper_classes: whether images lie deeper than the class folders, and other folders may be the classes.
     in_memory: whether a program gave them: `path` is then no place, but what to call them.
+    of_one_thread: whether the thread that opened it is to read it: code of somebody's may hold what is that thread's.
     opened: what `open_source` was given, which may have other splits too; None: nothing on the disk.
     read_with: the choices that somebody made of `ReadOptions`, by name.
     """
@@ -57,6 +58,7 @@ class Source(abc.ABC):
     other_classes: bool = False
     deeper_classes: bool = False
     in_memory: bool = False
+    of_one_thread: bool = False
     opened: Path | None = None
     read_with: Mapping[str, Any] = MappingProxyType({})
 
@@ -113,7 +115,7 @@ class Picked(Source):
     def __init__(self, source: Source, rows: np.ndarray) -> None:
         self.kind, self.path, self.split = source.kind, source.path, source.split
         self.class_names, self.choices, self.in_chunks = source.class_names, source.choices, source.in_chunks
-        self.in_memory = source.in_memory
+        self.in_memory, self.of_one_thread = source.in_memory, source.of_one_thread
         self._source, self._rows = source, rows.tolist()
 
     @functools.cached_property
