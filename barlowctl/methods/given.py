@@ -81,10 +81,18 @@ def check_terms(name: str, terms: Any) -> None:
     """Refuse what `compare` gives back where it has no loss.
 
     Raises:
-        UserError: it is no named tuple with a field `loss`.
+        UserError: it is no named tuple with a field `loss`, or that is no tensor of one number.
     """
-    if not isinstance(getattr(terms, "loss", None), Tensor) or not hasattr(terms, "_asdict"):
-        raise UserError(
-            f"{name}.compare returns {kind_of(terms)}, and no terms",
-            allowed="a typing.NamedTuple of 0-dimensional tensors whose first field is loss",
-        )
+    loss = getattr(terms, "loss", None)
+    if not hasattr(terms, "_asdict") or loss is None:
+        fault = f"{kind_of(terms)}, and no terms"
+    elif not isinstance(loss, Tensor):
+        fault = f"terms whose loss is {kind_of(loss)}, and no tensor"
+    elif loss.numel() != 1:
+        fault = f"terms whose loss has the shape {tuple(loss.shape)}, and is not one number"
+    else:
+        return
+    raise UserError(
+        f"{name}.compare returns {fault}",
+        allowed="a typing.NamedTuple of 0-dimensional tensors whose first field is loss",
+    )

@@ -89,10 +89,16 @@ def test_an_error_of_ones_own_method_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "given"), [(lambda loss: loss, "a Tensor"), (lambda loss: {"loss": loss}, "a dict")]
+    ("result", "given"),
+    [
+        (lambda loss: loss, "a Tensor, and no terms"),
+        (lambda loss: {"loss": loss}, "a dict, and no terms"),
+        (lambda loss: Terms._make([float(loss)]), "terms whose loss is a float, and no tensor"),
+        (lambda loss: Terms(loss.expand(3)), r"terms whose loss has the shape \(3,\), and is not one number"),
+    ],
 )
 def test_a_compare_without_terms_is_refused(result: Callable[[Tensor], Any], given: str) -> None:
-    with pytest.raises(UserError, match=rf"^Agreement\.compare returns {given}, and no terms\n") as refused:
+    with pytest.raises(UserError, match=rf"^Agreement\.compare returns {given}\n") as refused:
         Agreement(result)([PIXELS, PIXELS])
     assert refused.value.__notes__ == [
         "allowed: a typing.NamedTuple of 0-dimensional tensors whose first field is loss"
