@@ -41,7 +41,9 @@ QUANTITIES: Mapping[str, Quantity] = {
         "rms C_ij",
         by_decades=True,
     ),
-    "effective_rank": Quantity("Effective rank", "of the features; healthy: high and rising, collapsed: a few", "rank"),
+    "effective_rank": Quantity(
+        "Effective rank", "of the features; healthy: high and rising, collapsed: a few", "effective rank"
+    ),
     "rankme": Quantity(
         "RankMe", "effective rank of the embeddings, projector included; healthy: high and rising", "RankMe"
     ),
@@ -62,6 +64,11 @@ QUANTITIES: Mapping[str, Quantity] = {
     "data_wait": Quantity("Waiting for data", "share of the time that steps wait for their batch", "waiting for data"),
 }
 """In the order in which a page shows them; terms come after the loss."""
+
+
+def label_of(name: str) -> str:
+    """What a value is called beside it; a term, which its method names, by that name."""
+    return QUANTITIES[name].label if name in QUANTITIES else name.replace("_", " ")
 
 
 def meanings_of(terms_of_runs: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:

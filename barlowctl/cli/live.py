@@ -14,7 +14,7 @@ from barlowctl.amounts import rate
 from barlowctl.cli.bars import bar_columns
 from barlowctl.cli.console import Console, say_aside
 from barlowctl.cli.streams import forget
-from barlowctl.quantities import QUANTITIES
+from barlowctl.quantities import label_of
 from barlowctl.train.events import (
     CheckpointSaved,
     EpochDone,
@@ -138,9 +138,8 @@ def _text(values: Any, keys: tuple[str, ...]) -> str:
     for key in keys:
         if key in values:
             value = values[key]
-            label = QUANTITIES[key].label if key in QUANTITIES else key
             text = rate(value) if key == "images_per_second" else format(value, FORMATS.get(key, ".4g"))
-            parts.append(f"{label} {text}")
+            parts.append(f"{label_of(key)} {text}")
     return "  ".join(parts)
 
 

@@ -17,6 +17,7 @@ from barlowctl.cli.live import binary_size, duration, show
 from barlowctl.cli.pretrain_job import absolute, arguments_of_every_start, refuse_flags_of_a_job, start_job
 from barlowctl.cli.pretrain_ranks import device_of_ranks, is_rank, run_ranks
 from barlowctl.errors import UserError
+from barlowctl.quantities import label_of
 from barlowctl.signals import noted
 
 if TYPE_CHECKING:
@@ -35,18 +36,12 @@ EPILOG = examples(
 
 RUN = "Run"  # a panel of the help
 SUMMARY = (
-    "epochs",
-    "steps",
-    "loss",
-    "knn",
-    "knn_start",
-    "linear",
-    "feature_spread",
-    "effective_rank",
-    "stopped_early",
-    "images_per_second",
-    "cpu_seconds",
-)
+    "epochs", "steps", "loss", "knn", "knn_start", "linear", "feature_spread", "effective_rank", "stopped_early",
+    "images_per_second", "cpu_seconds",
+)  # fmt: skip
+"""What the last table has of a run's result."""
+OF_A_RUN = {"knn_start": "kNN at the start", "cpu_seconds": "CPU seconds"}
+"""What is called otherwise than `quantities.label_of` does."""
 
 
 def pretrain(
@@ -236,7 +231,11 @@ def _train(
         return
     with noted():  # the run is finished, and says so
         result = trained.result
-        console.table("", ("result", "value"), [(key, result[key]) for key in SUMMARY if key in result])
+        console.table(
+            "",
+            ("result", "value"),
+            [(OF_A_RUN.get(key, label_of(key)), result[key]) for key in SUMMARY if key in result],
+        )
         if "since_start" in result:
             console.say(f"since the start: {result['since_start']}")
         if "best" in result:

@@ -31,7 +31,7 @@ from barlowctl.cli.runs_removed import remove
 from barlowctl.cli.runs_table import table
 from barlowctl.errors import UserError
 from barlowctl.output_paths import check_new
-from barlowctl.quantities import QUANTITIES
+from barlowctl.quantities import QUANTITIES, label_of
 
 if TYPE_CHECKING:
     from barlowctl.runs.history import History
@@ -87,7 +87,7 @@ def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = Fal
     rows = [("run", str(opened.path)), ("state", _state(opened)), *first_lines.items()]
     rows[2:2] = [("note", opened.note)] if opened.note else []
     keys = [key for key in _metrics(opened) if key in opened.last]
-    rows += [(key, _reading(opened, key)) for key in keys]
+    rows += [(label_of(key), _reading(opened, key)) for key in keys]
     rows += [("since the start", opened.result["since_start"])] if "since_start" in opened.result else []
     rows += [("best state", criteria.described(opened.result["best"]))] if "best" in opened.result else []
     rows += [("checkpoints", ", ".join(path.name for path in rundir.checkpoints_of(opened.path)) or "none yet")]
@@ -239,7 +239,7 @@ def _reading(run: History, key: str) -> str:
 
 def _screen(run: History, columns: int) -> list[str]:
     """What `watch` redraws on a terminal of so many columns."""
-    values = "  ".join(f"{key} {run.last[key]:.4g}" for key in _metrics(run) if key in run.last)
+    values = "  ".join(f"{label_of(key)} {run.last[key]:.4g}" for key in _metrics(run) if key in run.last)
     lines = [f"{run.name}: {_state(run)}", values, ""]
     for key in ("loss", "knn"):
         if len(points := run.curve(key)) > 1:
@@ -248,7 +248,7 @@ def _screen(run: History, columns: int) -> list[str]:
 
 
 def _line(record: Any, keys: Collection[str]) -> str:
-    values = "  ".join(f"{key} {value:.4g}" for key, value in record.items() if key in keys)
+    values = "  ".join(f"{label_of(key)} {value:.4g}" for key, value in record.items() if key in keys)
     return f"{record['event']:<10} step {record['step']:<8} {values}"
 
 

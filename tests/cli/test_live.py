@@ -24,7 +24,7 @@ def test_the_start_stays_in_sight_while_the_newest_numbers_change() -> None:
         display(EpochDone(10, 0, {"loss": 5.0}))
         display(Evaluated(10, 0, {"knn": 65.5, "effective_rank": 14.0}))
         lines = [str(part) for part in display._draw().renderables[1:]]
-    assert lines == ["loss 5", "kNN 65.5  rank 14", "at the start: kNN 61.0  rank 12"]
+    assert lines == ["loss 5", "kNN 65.5  effective rank 14", "at the start: kNN 61.0  effective rank 12"]
 
 
 @pytest.mark.parametrize("start", [0, 13])

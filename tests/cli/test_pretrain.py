@@ -354,3 +354,18 @@ def test_an_online_linear_probe_is_measured_and_changes_nothing(recipe: Path, ca
     assert weights[0] == weights[1]
     assert pretrain(recipe, "--set", "eval.linear=true", "--set", "eval.queries=off") == 2
     assert "nothing asks the classifier" in capsys.readouterr().err
+
+
+def test_values_are_called_by_words_in_the_last_table_and_in_the_runs_own(recipe: Path, capsys: Captured) -> None:
+    short = ["--set", "train.epochs=1", "--threads", "1"]
+    assert barlowctl(["pretrain", "--recipe", str(recipe), "--out", "runs/a", *short]) == 0
+    out = capsys.readouterr().out
+    table = out[out.index("\n  result") :].partition("\nrun: ")[0]
+    names = [line[2:].rstrip().rsplit("  ", 1)[0].strip() for line in table.splitlines()]
+    assert [name for name in names if name and "──" not in name] == [
+        "result", "epochs", "steps", "loss", "kNN", "feature spread", "effective rank", "images/s", "CPU seconds",
+    ]  # fmt: skip
+    assert barlowctl(["runs", "show", "runs/a"]) == 0
+    names = re.findall(r"^ (\S+(?: \S+)*)  ", capsys.readouterr().out, re.MULTILINE)
+    assert {"kNN", "feature spread", "embedding spread", "effective rank", "gradient norm", "lr"} <= set(names)
+    assert not [name for name in names if "_" in name]
