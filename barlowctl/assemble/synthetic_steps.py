@@ -14,6 +14,7 @@ from barlowctl.methods import Method, Targets
 from barlowctl.methods.momentum import MovingAverage
 from barlowctl.model import (
     Preprocessing,
+    prepare_attention,
     prepare_convolutions,
     prepare_linears,
     prepare_norms,
@@ -79,6 +80,7 @@ class SyntheticSteps:
         if precision not in self.steps:
             prepare_norms(self.method, torch.bfloat16 if precision == "bf16" else torch.float32)
             prepare_linears(self.method, precision)
+            prepare_attention(self.method, precision)
             for view in self.pixels:
                 prepare_convolutions(self.method.backbone, self.to_input(view[:1]), precision)
             if isinstance(self.optimizer, LARS):

@@ -35,7 +35,7 @@ GROUPS: tuple[tuple[str, str], ...] = (
         r"|_foreachpixel|_depthwise|conv2d|im2col|implicit_gemm",
     ),
     ("norms", r"batch_?norm|layer_?norm|group_?norm|_normalize|native_norm|bn_fw|bn_bw|welford|_standardize"),
-    ("attention", r"flash|attention|sdpa|softmax|fmha"),
+    ("attention", r"flash|attention|attend|sdpa|softmax|fmha"),
     ("optimizer", r"multi_tensor|foreach|fused_adam|vector_norm|lpnorm"),
     (
         "matrix products",

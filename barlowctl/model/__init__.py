@@ -20,6 +20,7 @@ from barlowctl.model.backbone import (
     zero_initialized_norms,
 )
 from barlowctl.model.batch_norm import synchronize_batch_norm
+from barlowctl.model.cpu.fused_attention import prepare_attention
 from barlowctl.model.cpu.fused_blocks import choose_norms, prepare_norms
 from barlowctl.model.cpu.product_convolution import choose_convolutions, prepare_convolutions
 from barlowctl.model.cpu.product_linear import choose_linears, prepare_linears
@@ -72,6 +73,7 @@ __all__ = [
     "last_map_shape",
     "patch_side",
     "pooled_otherwise",
+    "prepare_attention",
     "prepare_convolutions",
     "prepare_linears",
     "prepare_norms",

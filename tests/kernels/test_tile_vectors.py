@@ -30,18 +30,18 @@ def _add_paired(count, left, right, step, given, given_row, out, out_row):
 
 
 @njit
-def _multiply(parts, left, row, right, out, out_row):
-    vector_tiles.multiply(parts, left, row, right, out, out_row)
+def _multiply(parts, left, row, right, begin, out, out_row):
+    vector_tiles.multiply(parts, left, row, right, begin, out, out_row, 4)
 
 
 @njit
-def _multiply_rounded(parts, left, row, right, out, out_row):
-    vector_tiles.multiply_rounded(parts, left, row, right, out, out_row, left, 64, out, 64)
+def _multiply_rounded(parts, left, row, right, begin, out, out_row):
+    vector_tiles.multiply_rounded(parts, left, row, right, begin, out, out_row, left, 64, out, 64)
 
 
 @njit
-def _multiply_added(parts, left, row, right, out, out_row):
-    vector_tiles.multiply_added(parts, left, row, right, out, out_row, left, 64, out, 64)
+def _multiply_added(parts, left, row, right, begin, out, out_row):
+    vector_tiles.multiply_added(parts, left, row, right, begin, out, out_row, left, 64, out, 64)
 
 
 def drawn(*shape: int) -> Tensor:
@@ -93,17 +93,34 @@ def test_sums_go_on_where_others_lie(fresh: bool) -> None:
 @pytest.mark.parametrize("function", [_multiply, _multiply_rounded, _multiply_added])
 @pytest.mark.parametrize("numbers", [8, 24, 32, 200])
 def test_rows_need_not_fill_a_factor(numbers: int, function: Any) -> None:
-    """Of so many numbers each; what lies behind them, or behind their weights, is not read."""
-    x, w = drawn(32, numbers), drawn(numbers, 32)
+    """Of so many numbers each; what lies behind them, or behind their weights, is not read. Sums begin with others."""
+    x, w, begin = drawn(32, numbers), drawn(numbers, 32), torch.randn(32)
     row = torch.full((32, numbers + 3), float("nan"), dtype=BF16)
     row[:, :numbers] = x
     right = torch.cat([paired(w).flatten(), torch.full((64,), float("nan"), dtype=BF16)])
     rounded = function is not _multiply
     out: Any = torch.full((33, 40), 9.0, dtype=BF16 if rounded else torch.float32)
-    function(numbers // 8, row.data_ptr(), 2 * row.shape[1], right.data_ptr(), out.data_ptr(), 40 * out.itemsize)
-    exact = x.double() @ w.double() + (9.0 if function is _multiply_added else 0.0)
+    places = right.data_ptr(), begin.data_ptr(), out.data_ptr()
+    function(numbers // 8, row.data_ptr(), 2 * row.shape[1], *places, 40 * out.itemsize)
+    exact = x.double() @ w.double() + begin.double() + (9.0 if function is _multiply_added else 0.0)
     error, allowed = (out[:32, :32].double() - exact).abs(), 1e-6 * exact.abs().max()
     if rounded:
         allowed = allowed + (exact.float().to(BF16).double() - exact).abs()
     assert bool((error <= allowed).all())
     assert bool((around(out) == 9.0).all())
+
+
+@njit
+def _multiply_some(parts, left, row, right, begin, out, out_row, eights):
+    vector_tiles.multiply(parts, left, row, right, begin, out, out_row, eights)
+
+
+def test_fewer_rows_are_multiplied() -> None:
+    """Of 16: the rows behind them are neither read nor written."""
+    x, w, begin, out = drawn(32, 8), drawn(8, 32), torch.zeros(32), torch.full((33, 32), 9.0)
+    x[16:] = float("nan")
+    right = paired(w)
+    _multiply_some(1, x.data_ptr(), 16, right.data_ptr(), begin.data_ptr(), out.data_ptr(), 128, 2)
+    exact = x[:16].double() @ w.double()
+    assert (out[:16].double() - exact).abs().max() <= 1e-6 * exact.abs().max()
+    assert bool((out[16:] == 9.0).all())

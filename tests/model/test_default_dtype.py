@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from barlowctl.model.cpu import fused_attention
 from barlowctl.model.cpu.depthwise import choose_depthwise
 from barlowctl.model.cpu.fused_blocks import choose_norms
 from barlowctl.model.cpu.product_convolution import choose_convolutions
+from barlowctl.model.cpu.product_linear import choose_linears
 
 CPU = torch.device("cpu")
 NETWORKS = {
@@ -52,3 +54,28 @@ def test_results_are_the_same(name: str) -> None:
     expected = trained(layer, x)
     torch.set_default_dtype(torch.float64)
     assert all(map(torch.equal, expected, trained(layer, x)))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_results_of_a_linear_are_the_same(bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 96, bias=bias)
+    choose_linears(layer, CPU)
+    assert type(layer) is not nn.Linear
+    x = torch.randn(5, 40, 64).bfloat16()
+    expected = trained(layer, x)
+    torch.set_default_dtype(torch.float64)
+    assert all(map(torch.equal, expected, trained(layer, x)))
+
+
+@pytest.mark.skipif(not fused_attention.is_usable(), reason="the processor has no kernel of ours for attention")
+def test_results_of_attention_are_the_same() -> None:
+    x = torch.randn(2, 2, 40, 32).bfloat16().requires_grad_()
+
+    def results() -> list[Tensor]:
+        out = fused_attention.attend(x, x, x, 0.2)
+        return [out.detach(), *torch.autograd.grad(out.float().square().sum(), x)]
+
+    expected = results()
+    torch.set_default_dtype(torch.float64)
+    assert all(map(torch.equal, expected, results()))

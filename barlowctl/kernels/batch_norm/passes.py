@@ -87,6 +87,14 @@ def differentiate(
     return masked
 
 
+def sum_of_rows(x: Tensor) -> Tensor:
+    """Of x, bfloat16 or float32 `(rows, width)` in memory: float32 `(width,)`. It is summed in float64 at last."""
+    rows, width = x.shape
+    out = torch.empty(width, dtype=torch.float32)
+    norm_threads.sum_rows(_team(x), x.data_ptr(), LIKE[x.dtype], rows, width, out.data_ptr())
+    return out
+
+
 def marks_of(x: Tensor) -> Tensor | None:
     """Room for a bit for each value of a sum like x, uint8, where our kernels write it and mask the gradient by it."""
     marked = x.dtype == torch.bfloat16 and norm_vectors.marks(x.shape[1])

@@ -200,6 +200,24 @@ def measure(team, task, sums, centre, like, rows, eps, mean, inverse, running, m
 
 
 @njit(**KERNEL)
+def sum_rows(team, source, like, rows, width, out):
+    """out (width,), float32 = the sum of rows.
+
+    The centre is 0. It is read after the sums: numba frees an array after its last use, and a task has its address.
+    """
+    task, sums, values = work_of(rows, width)
+    centre = values[0]
+    for place in range(len(centre)):
+        centre[place] = 0.0
+    task[SOURCE] = source
+    total, squares = np.zeros(width), np.zeros(width)
+    add_up(team, task, sums, total, squares)
+    result = carray(floats(out), (width,))
+    for c in range(width):
+        result[c] = total[c] + rows * centre[c]
+
+
+@njit(**KERNEL)
 def normalize(team, source, other, target, marks, like, shape, parameters, counted, eps, momentum, rectified):
     """target = (source - mean) inverse weight + bias, without what is negative where `rectified`.
 

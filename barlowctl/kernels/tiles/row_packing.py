@@ -16,11 +16,12 @@ from barlowctl.kernels.tiles.packing import FACTOR, pack_turned_weights, pack_we
 from barlowctl.kernels.tiles.row_code import copy
 from barlowctl.kernels.tiles.sums import HAS_TILES
 
-FIELDS = 38  # of a task
+FIELDS = 39  # of a task
 (
     NEXT, SLOT, CONFIGURATION, X, GRADIENT, WEIGHTS, Y, ROOM, ROOM_SIZE, COUNT, PIECE, CHUNK, ACROSS, AHEAD, STRIP,
     OUT, TURNED, HEIGHT, WIDTH, CHANNELS, HIGH, WIDE, KERNEL_HEIGHT, KERNEL_WIDTH, STRIDE_DOWN, STRIDE_ACROSS, TOP,
     LEFT, SUMMED, PADDED, OUT_PADDED, LIES, GRADIENT_LIES, MAP_HEIGHT, MAP_WIDTH, STEP_DOWN, STEP_RIGHT, ADDS,
+    BIASES,
 ) = range(FIELDS)  # fmt: skip
 """A task, int64: the next piece, and the next thread's place in the rooms; then addresses, and numbers.
 
@@ -29,6 +30,7 @@ and PADDED, OUT_PADDED that and OUT as multiples of 32. LIES: see below.
 PIECE: rows of a piece. ACROSS: parts of its results, of a gradient. AHEAD: rows that are laid out before they are
 taken. CHUNK: rows of a gradient whose factors are made at a time; STRIP: blocks of 32 columns that are taken at a time.
 ADDS: results are added to the pixels, STEP_DOWN and STEP_RIGHT apart, of maps of (MAP_HEIGHT, MAP_WIDTH, OUT).
+BIASES: 0, or the address of OUT numbers of float32 that are added to each row, where there are no tiles.
 """
 
 
@@ -120,6 +122,14 @@ def copy_floats(source, target, count):
     given, taken = carray(floats(source), (count,)), carray(floats(target), (count,))
     for place in range(count):
         taken[place] = given[place]
+
+
+@njit(**KERNEL)
+def lay_biases(task, out):
+    """out (OUT_PADDED,), float32 = the biases, and zeros."""
+    clear(out, task[OUT_PADDED] * 4)
+    if task[BIASES] != 0:
+        copy_floats(task[BIASES], out, task[OUT])
 
 
 @njit(**KERNEL)

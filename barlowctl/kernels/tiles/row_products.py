@@ -45,13 +45,23 @@ from barlowctl.kernels.tiles.row_packing import (
     X,
     Y,
     lay_ahead,
+    lay_biases,
     left_of,
     pack_all_weights,
     pack_rows,
     row_of,
 )
 from barlowctl.kernels.tiles.sums import HAS_TILES, add_products, clear_sums, configure, load_sums, release, store_sums
-from barlowctl.kernels.tiles.vectors import FETCHED, PART, PARTS, add_paired, multiply, multiply_added, multiply_rounded
+from barlowctl.kernels.tiles.vectors import (
+    AT_ONCE,
+    FETCHED,
+    PART,
+    PARTS,
+    add_paired,
+    multiply,
+    multiply_added,
+    multiply_rounded,
+)
 
 
 @njit(**KERNEL)
@@ -90,8 +100,11 @@ def write_rows(task, sums, first, count, block):
 
 
 @njit(**KERNEL)
-def multiply_rows(task, begin, end, seen, factors, sums):
-    """The results of rows, which are written while the next ones are multiplied. sums: room for two times 32 x 32."""
+def multiply_rows(task, begin, end, seen, factors, biases, sums):
+    """The results of rows, which are written while the next ones are multiplied. sums: room for two times 32 x 32.
+
+    biases: unused.
+    """
     row, steps, blocks = task[PADDED] * 2, task[PADDED] // SIDE, task[OUT_PADDED] // SIDE
     number = 0
     for ahead in range(begin, end, task[AHEAD]):
@@ -121,7 +134,7 @@ def lie_alike(task):
 
 
 @njit(**KERNEL)
-def multiply_rows_by_vectors(task, begin, end, seen, factors, sums):
+def multiply_rows_by_vectors(task, begin, end, seen, factors, biases, sums):
     """The same where there are no tiles: most results are rounded and written without being put anywhere else."""
     out, blocks, size = task[OUT], task[OUT_PADDED] // SIDE, task[PADDED] // SIDE * FACTOR
     parts, adds = -(-task[SUMMED] // PART), task[ADDS] == 1
@@ -136,13 +149,14 @@ def multiply_rows_by_vectors(task, begin, end, seen, factors, sums):
             x_step, y_step = x_size // (parts * FETCHED), y_size // (parts * FETCHED)
             for block in range(blocks):
                 right, target = factors + block * size, y + block * LINE
+                given = biases + block * 2 * LINE
                 x, next_y = left + SIDE * row + block * x_size, y + SIDE * out * 2 + block * y_size
                 if block < whole and count == SIDE and adds:
-                    multiply_added(parts, left, row, right, target, out * 2, x, x_step, next_y, y_step)
+                    multiply_added(parts, left, row, right, given, target, out * 2, x, x_step, next_y, y_step)
                 elif block < whole and count == SIDE:
-                    multiply_rounded(parts, left, row, right, target, out * 2, x, x_step, next_y, y_step)
+                    multiply_rounded(parts, left, row, right, given, target, out * 2, x, x_step, next_y, y_step)
                 else:
-                    multiply(parts, left, row, right, sums, 2 * LINE)
+                    multiply(parts, left, row, right, given, sums, 2 * LINE, -(-count // AT_ONCE))
                     write_rows(task, sums, first, count, block)
 
 
@@ -156,7 +170,8 @@ def multiply_pieces(address):
     own = task[ROOM] + take(address, SLOT) * task[ROOM_SIZE]
     size = task[PADDED] * task[OUT_PADDED] * 2
     sums, laid = own, own + 4 * FACTOR
-    factors, seen = laid + size + 4 * LINE, laid + 2 * size + 4 * LINE
+    factors, biases = laid + size + 4 * LINE, laid + 2 * size + 4 * LINE
+    seen = biases + task[OUT_PADDED] * 4
     packed = False
     configure(task[CONFIGURATION])
     while True:
@@ -165,9 +180,10 @@ def multiply_pieces(address):
             break
         if not packed:
             pack_all_weights(task, laid, factors)
+            lay_biases(task, biases)
             clear(seen, task[AHEAD] * task[PADDED] * 2)
             packed = True
-        multiply_some_rows(task, begin, min(begin + task[PIECE], task[COUNT]), seen, factors, sums)
+        multiply_some_rows(task, begin, min(begin + task[PIECE], task[COUNT]), seen, factors, biases, sums)
     release()
 
 

@@ -31,9 +31,10 @@ APART = 3
 """Rows that are addressed from the first of them: by a number of the processor's instructions, 0 to 2 times."""
 _WORD = ir.IntType(32)
 _LONGS = types.int64
-_PAIR, _LINES = LONG(4), LONG(2 * LINE)
-"""Bytes of a pair; and of 32 of them, a row of a factor on the right."""
+_PAIR, _LINES, _EIGHTS = LONG(4), LONG(2 * LINE), LONG(SIDE // AT_ONCE)
+"""Bytes of a pair; and of 32 of them, a row of a factor on the right; and how many times 8 rows are 32."""
 Places = Sequence[Any]
+_Write = Callable[[Any, Any], None]
 
 
 def _repeated(b: Any, address: Any) -> Any:
@@ -54,13 +55,13 @@ class _Stream(NamedTuple):
     written: bool = False
 
 
-def _for_rows(b: Any, streams: Sequence[_Stream], code: Callable[[Any, Places], Places]) -> None:
+def _for_rows(b: Any, eights: Any, streams: Sequence[_Stream], code: Callable[[Any, Places], Places]) -> None:
     """`code(first, places)` for the first of each of 8 rows, and where streams are; it gives where they are then."""
 
     def rows(number: Any, places: Places) -> list[Any]:
         return list(code(b.mul(number, LONG(AT_ONCE)), places))
 
-    repeat(b, LONG(SIDE // AT_ONCE), rows, [stream.place for stream in streams])
+    repeat(b, eights, rows, [stream.place for stream in streams])
 
 
 def _lefts(b: Any, left: Any, row: Any) -> list[Any]:
@@ -137,7 +138,7 @@ def _add(
             store(b, value, place, 4)
         return values[last + 1 : first_sum]
 
-    _for_rows(b, streams, rows)
+    _for_rows(b, _EIGHTS, streams, rows)
 
 
 def _vectors_at(b: Any, start: Any, row: Any) -> list[Any]:
@@ -232,39 +233,39 @@ def add_paired(typing_context, count, left, right, step, given, given_row, out, 
     return types.void(*[_LONGS] * 12), code
 
 
-def _fresh(
-    b: Any, arguments: Places, write: Callable[[Any, Any], None], line: int, streams: Sequence[_Stream] = ()
-) -> None:
+def _fresh(b: Any, arguments: Places, write: _Write, line: int, eights: Any, streams: Sequence[_Stream] = ()) -> None:
     """Products of 32 rows, of 8 numbers for each part, and 32 columns. write: a vector of them, `line` bytes."""
-    parts, left, left_row, right, out, row = arguments
+    parts, left, left_row, right, begin, out, row = arguments
 
     def rows(first: Any, places: Places) -> Places:
         lefts, target = _lefts(b, at(b, left, first, left_row), left_row), at(b, out, first, row)
-        zeros = [constant(0.0)] * (2 * AT_ONCE)
-        sums, places = _multiplied(b, parts, (lefts, left_row, _PAIR, right), streams, places, zeros)
+        given = [load(b, b.add(begin, LONG(half * LINE)), VECTOR, 4) for half in range(2)] * AT_ONCE
+        sums, places = _multiplied(b, parts, (lefts, left_row, _PAIR, right), streams, places, given)
         for number, value in enumerate(sums):
             write(value, b.add(at(b, target, LONG(number // 2), row), LONG(number % 2 * line)))
         return places
 
-    _for_rows(b, streams, rows)
+    _for_rows(b, eights, streams, rows)
 
 
 @intrinsic
-def multiply(typing_context, parts, left, left_row, right, out, row):
-    """float32 `out`, whose rows are `row` apart: products of 32 rows of so many parts, of 8 numbers, and 32 columns.
+def multiply(typing_context, parts, left, left_row, right, begin, out, row, eights):
+    """float32 `out`, whose rows are `row` apart: products of `eights` times 8 rows of so many parts and 32 columns.
 
-    Factors on the right lie after one another.
+    A part is 8 numbers. Factors on the right lie after one another. begin: 32 numbers of float32 that are added to
+    each row.
     """
 
     def code(context, b, signature, arguments):
-        _fresh(b, arguments, lambda value, place: store(b, value, place, 4), LINE)
+        *given, eights = arguments
+        _fresh(b, given, lambda value, place: store(b, value, place, 4), LINE, eights)
         return context.get_dummy_value()
 
-    return types.void(*[_LONGS] * 6), code
+    return types.void(*[_LONGS] * 8), code
 
 
 @intrinsic
-def multiply_rounded(typing_context, parts, left, left_row, right, out, row, x, x_step, y, y_step):
+def multiply_rounded(typing_context, parts, left, left_row, right, begin, out, row, x, x_step, y, y_step):
     """The same in bfloat16, rounded to the nearest.
 
     x, y: what is fetched into the cache meanwhile, y since it is written to: as in `add_paired`.
@@ -274,24 +275,24 @@ def multiply_rounded(typing_context, parts, left, left_row, right, out, row, x, 
         def write(value, place):
             store_some(b, value, place, True)
 
-        _fresh(b, arguments[:6], write, LINE // 2, _read_and_written(arguments[6:]))
+        _fresh(b, arguments[:7], write, LINE // 2, _EIGHTS, _read_and_written(arguments[7:]))
         return context.get_dummy_value()
 
-    return types.void(*[_LONGS] * 10), code
+    return types.void(*[_LONGS] * 11), code
 
 
 @intrinsic
-def multiply_added(typing_context, parts, left, left_row, right, out, row, x, x_step, y, y_step):
+def multiply_added(typing_context, parts, left, left_row, right, begin, out, row, x, x_step, y, y_step):
     """The same, added to what is there before it is rounded."""
 
     def code(context, b, signature, arguments):
         def write(value, place):
             store_some(b, b.fadd(value, load_some(b, place, True)), place, True)
 
-        _fresh(b, arguments[:6], write, LINE // 2, _read_and_written(arguments[6:]))
+        _fresh(b, arguments[:7], write, LINE // 2, _EIGHTS, _read_and_written(arguments[7:]))
         return context.get_dummy_value()
 
-    return types.void(*[_LONGS] * 10), code
+    return types.void(*[_LONGS] * 11), code
 
 
 def _read_and_written(arguments: Places) -> list[_Stream]:

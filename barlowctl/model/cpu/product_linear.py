@@ -1,8 +1,8 @@
-"""Layers of a projector whose products are computed in bf16 by the processor's tiles or vectors; see `tile_rows`."""
+"""Linears whose products are computed in bf16 by the processor's tiles or vectors; see `tile_rows`."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,28 +11,36 @@ from barlowctl.model.cpu import tile_products, tile_rows
 
 
 class ProductLinear(nn.Linear):
-    """A Linear without a bias, of rows `(n, c)`, in training and in bf16 on a CPU; all else is torch's own.
+    """A Linear of rows `(..., c)`, in training and in bf16 on a CPU; all else is torch's own.
 
-    The gradient of the weight is not rounded to bf16.
+    The gradients of the weight and the bias are not rounded to bf16, nor is the bias. With a bias torch's own is taken
+    where products are by tiles, with which this was not measured.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """See `nn.Linear`."""
         if not self.training or torch.compiler.is_compiling() or not self._takes(x):
             return super().forward(x)
-        return tile_rows.multiply(x.to(torch.bfloat16), self.weight)
+        bias = cast("Tensor | None", self.bias)
+        out = tile_rows.multiply(x.to(torch.bfloat16).view(-1, x.shape[-1]), self.weight, bias)
+        return out.view(*x.shape[:-1], -1)
 
     def _takes(self, x: Tensor) -> bool:
         autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        return autocast and x.ndim == 2 and x.device.type == "cpu" and tile_rows.takes(self.weight, x)
+        rows = x.ndim >= 2 and x.is_contiguous() and x.device.type == "cpu"
+        return autocast and rows and tile_rows.takes(self.weight, x) and self._has_bias_taken()
+
+    def _has_bias_taken(self) -> bool:
+        bias = cast("Tensor | None", self.bias)
+        return bias is None or (bias.dtype == torch.float32 and not tile_products.has_tiles())
 
 
 def choose_linears(network: nn.Module, device: torch.device) -> None:
-    """Let Linears without a bias be computed so on a CPU where that is faster; names, parameters and hooks stay."""
+    """Let Linears be computed so on a CPU where that is faster; names, parameters and hooks stay."""
     if device.type != "cpu":
         return
     for part in network.modules():
-        if type(part) is nn.Linear and cast(Any, part).bias is None:
+        if type(part) is nn.Linear:
             part.__class__ = ProductLinear
 
 

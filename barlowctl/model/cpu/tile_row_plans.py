@@ -67,7 +67,7 @@ def of_product(
     task = task_of(shape, (out, 1, 1), size, stride, (0, 0), turned, added)
     padded, wide, rows, ahead = _numbers(task, "PADDED", "OUT_PADDED", "COUNT", "AHEAD")
     task[fields.PIECE] = min(MOST_ROWS, -(-rows // (threads * STEP)) * STEP)
-    room = 2 * (4 * STEP * STEP + 2 * padded * wide + ahead * padded) + 1024
+    room = 2 * (4 * STEP * STEP + 2 * padded * wide + ahead * padded + 2 * wide) + 1024
     return Plan(kernels.multiply_pieces.address, task, whole_lines(room))
 
 

@@ -45,7 +45,11 @@ def multiplies(rows: int, weight: Tensor) -> bool:
 def prepare() -> None:
     """Compile the kernels: the first call ever takes seconds."""
     x = torch.zeros(1, STEP, 1, 1, dtype=torch.bfloat16, requires_grad=True)
-    convolve(x, torch.zeros(STEP, STEP, 1, 1, dtype=torch.float32, requires_grad=True), (1, 1), (0, 0)).sum().backward()
+    weight = torch.zeros(STEP, STEP, 1, 1, dtype=torch.float32, requires_grad=True)
+    convolve(x, weight, (1, 1), (0, 0)).sum().backward()
+    if not tile_products.has_tiles():
+        bias = torch.zeros(STEP, dtype=torch.float32, requires_grad=True)
+        multiply(x[:, :, 0, 0], weight[:, :, 0, 0], bias).sum().backward()
 
 
 def convolve(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
@@ -63,9 +67,15 @@ def convolve(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[
     return out
 
 
-def multiply(x: Tensor, weight: Tensor) -> Tensor:
-    """x, bf16 `(n, c)`, times weight `(d, c)`: `(n, d)`. As `convolve` else."""
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x, bf16 `(n, c)`, times weight `(d, c)`, and a bias `(d,)`, float32: `(n, d)`. As `convolve` else.
+
+    With a bias there are no tiles.
+    """
     assert tile_products.is_usable()
+    if bias is not None:
+        biased: Tensor = _BiasedRows.apply(x.contiguous(), weight, bias)
+        return biased
     maps = (part.view(*part.shape, 1, 1) for part in (x.contiguous(), weight))
     out: Tensor = _Rows.apply(*maps, (1, 1), (0, 0))
     return out.view(out.shape[:2])
@@ -142,6 +152,43 @@ class _Rows(_Convolution):
     """See `multiply`: by another name, as profiles have it."""
 
 
+class _BiasedRows(torch.autograd.Function):
+    """See `multiply`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.ours = multiplies(len(x), weight)
+        weight = weight if ctx.ours else weight.to(x.dtype)
+        ctx.save_for_backward(x, weight)
+        if not ctx.ours:
+            return torch.addmm(bias.to(x.dtype), x, weight.t())
+        y = torch.empty((len(x), len(weight)), dtype=x.dtype)
+        _multiply(*map(_as_maps, (x, weight, y)), bias=bias)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        from barlowctl.kernels.batch_norm.passes import sum_of_rows
+
+        x, weight = ctx.saved_tensors
+        grad = grad.contiguous()
+        of_x = of_weight = None
+        if ctx.needs_input_grad[0] and ctx.ours:
+            of_x = torch.empty_like(x)
+            _multiply(*map(_as_maps, (grad, weight, of_x)), turned=True)
+        elif ctx.needs_input_grad[0]:
+            of_x = grad @ weight
+        if ctx.needs_input_grad[1]:
+            shape = (*weight.shape, 1, 1)
+            of_weight = gradient_of_weight(_as_maps(x), _as_maps(grad), shape, (1, 1), (0, 0)).view(weight.shape)
+        return of_x, of_weight, sum_of_rows(grad) if ctx.needs_input_grad[2] else None
+
+
+def _as_maps(rows: Tensor) -> Tensor:
+    return rows.view(*rows.shape, 1, 1)
+
+
 class _BranchInRows(torch.autograd.Function):
     """x, and its 1 x 1 convolution with a stride. Either's gradient may be missing. own: nobody else has that of x."""
 
@@ -199,6 +246,7 @@ def _multiply(
     stride: tuple[int, int] = (1, 1),
     turned: bool = False,
     added: tuple[int, ...] = (),
+    bias: Tensor | None = None,
 ) -> None:
     """y = the 1 x 1 convolution of x; turned: with the transposed weight. added: see `tile_row_plans.task_of`."""
     from barlowctl.model.cpu import tile_row_plans as plans
@@ -206,7 +254,8 @@ def _multiply(
     size = tuple((x if added else y).shape[2:])
     out = weight.shape[1 if turned else 0]
     plan = plans.of_product(tuple(x.shape), out, size, stride, turned, added, thread_team.count())
-    _call(plan, X=x, WEIGHTS=weight if weight.is_contiguous() else matrix_of(weight).contiguous(), Y=y)
+    tensors = {"X": x, "WEIGHTS": weight if weight.is_contiguous() else matrix_of(weight).contiguous(), "Y": y}
+    _call(plan, **tensors, **({} if bias is None else {"BIASES": bias}))
 
 
 def _call(plan: Plan, **tensors: Tensor) -> None:

@@ -187,6 +187,51 @@ def test_rows_are_multiplied_as_a_linear_does(ours: bool, monkeypatch: pytest.Mo
     assert (weight.grad.double() - true).norm() <= 1e-6 * true.norm()
 
 
+needs_vectors = pytest.mark.skipif(
+    not tile_products.is_usable() or tile_products.has_tiles(), reason="biases are added by vectors of bfloat16"
+)
+
+
+@needs_vectors
+@pytest.mark.parametrize("ours", [True, False], ids=["ours", "onednn"])
+@pytest.mark.parametrize(("shape", "out"), [((3, 7, 64), 96), ((64, 40), 32), ((5, 33), 50), ((2, 600, 32), 64)])
+def test_a_linear_with_a_bias_is_torchs(
+    shape: tuple[int, ...], out: int, ours: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against float64, of rows in any number of sides; the bias and its gradient are not rounded to bf16."""
+    monkeypatch.setattr(tile_rows, "multiplies", lambda rows, weight: ours)
+    layer = nn.Linear(shape[-1], out)
+    choose_linears(layer, CPU)
+    torch.manual_seed(out)
+    x, grad = torch.randn(shape).to(BF16).requires_grad_(), torch.randn(*shape[:-1], out).to(BF16)
+    with torch.autocast("cpu", dtype=BF16):
+        y = layer(x)
+    y.backward(grad)
+    weight, bias = (part.detach() for part in (layer.weight, layer.bias))
+    rows, of_rows = x.detach().double().flatten(0, -2), grad.double().flatten(0, -2)
+    assert (y.shape, y.dtype) == (grad.shape, BF16)
+    true = rows @ weight.to(BF16).double().T + (bias if ours else bias.to(BF16)).double()
+    assert_rounded_once(y.detach().flatten(0, -2), true)
+    assert x.grad is not None
+    assert_rounded_once(x.grad.flatten(0, -2), of_rows @ weight.to(BF16).double())
+    for made, exact in ((layer.weight.grad, of_rows.T @ rows), (layer.bias.grad, of_rows.sum(0))):
+        assert made is not None
+        assert made.dtype == torch.float32
+        assert (made.double() - exact).norm() <= 1e-6 * exact.norm()
+
+
+@needs_vectors
+def test_a_frozen_linear_has_the_gradient_of_its_rows_alone() -> None:
+    layer = nn.Linear(32, 32).requires_grad_(False)
+    choose_linears(layer, CPU)
+    x = torch.ones(40, 32, dtype=BF16, requires_grad=True)
+    with torch.autocast("cpu", dtype=BF16):
+        layer(x).sum().backward()
+    assert x.grad is not None
+    assert_rounded_once(x.grad[0], layer.weight.to(BF16).double().sum(0))
+    assert (layer.weight.grad, layer.bias.grad) == (None, None)
+
+
 # ---- the gradient of a product, added to another ----------------------------------------------------------
 
 
@@ -365,9 +410,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         made.append("convolve")
         return nn.functional.conv2d(x, weight.to(x.dtype), None, stride, padding)
 
-    def multiply(x: Tensor, weight: Tensor) -> Tensor:
+    def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         made.append("multiply")
-        return x @ weight.to(x.dtype).T
+        return nn.functional.linear(x, weight.to(x.dtype))
 
     monkeypatch.setattr(tile_products, "is_usable", lambda: True)
     monkeypatch.setattr(tile_products, "has_tiles", lambda: True)
@@ -425,14 +470,19 @@ def test_which_first_layers_take_it(
     assert calls == (["convolve"] if taken and tiles else [])
 
 
-@pytest.mark.parametrize("changed", ["nothing", "fp32", "evaluation", "three sides", "weights", "no tiles"])
+@pytest.mark.parametrize(
+    "changed", ["nothing", "three sides", "tiles", "fp32", "evaluation", "one side", "columns", "weights", "no tiles"]
+)
 def test_where_a_linear_takes_it(changed: str, calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a bias, where products are by vectors."""
     network = nn.Sequential(nn.Linear(12, 7, bias=False), nn.Linear(7, 5))
     names = list(network.state_dict())
     choose_linears(network, CPU)
-    assert [type(layer) for layer in network] == [ProductLinear, nn.Linear]
+    assert [type(layer) for layer in network] == [ProductLinear, ProductLinear]
     assert list(network.state_dict()) == names
-    x = torch.randn(2, 3, 12) if changed == "three sides" else torch.randn(3, 12)
+    shape = {"three sides": (2, 3, 12), "one side": (12,)}.get(changed, (3, 12))
+    x = torch.randn(12, 3).t() if changed == "columns" else torch.randn(shape)
+    monkeypatch.setattr(tile_products, "has_tiles", lambda: changed == "tiles")
     if changed == "weights":
         network = network.bfloat16()
         x = x.bfloat16()
@@ -442,7 +492,8 @@ def test_where_a_linear_takes_it(changed: str, calls: list[str], monkeypatch: py
         monkeypatch.setattr(tile_products, "is_usable", lambda: False)
     with torch.autocast("cpu", dtype=BF16, enabled=changed != "fp32"):
         network(x)
-    assert calls == (["multiply"] if changed == "nothing" else [])
+    times = {"nothing": 2, "three sides": 2, "tiles": 1, "columns": 1}.get(changed, 0)
+    assert calls == ["multiply"] * times
 
 
 def test_linears_of_other_devices_are_left_alone() -> None:
