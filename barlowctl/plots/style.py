@@ -116,6 +116,7 @@ def matplotlib_settings() -> dict[str, Any]:
         "axes.titlesize": 11,
         "axes.titlelocation": "left",
         "axes.spines.top": False,
+        "axes.spines.right": False,
         "axes.grid": True,
         "axes.axisbelow": True,
         "grid.color": grid,

@@ -171,6 +171,7 @@ def _curve(axes: Axes, study: Study, table: Sequence[Row]) -> None:
         return
     right = axes.twinx()
     right.grid(visible=False)
+    right.spines["right"].set_visible(True)
     of_one = None in by_method
     right.plot([row["x"] for row in published], [row["published_top1"] for row in published], "D--",
                color=PAPER if of_one else colors[published[0]["group"]], mfc="none",

@@ -13,6 +13,7 @@ import xml.etree.ElementTree
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pytest
 from PIL import Image
 
@@ -21,6 +22,7 @@ from barlowctl.cli.console import Console
 from barlowctl.cli.study_command import StudyCommand
 from barlowctl.cli.study_results import show_results
 from barlowctl.errors import UserError
+from barlowctl.plots import style
 from barlowctl.recipe import load
 from barlowctl.study import figure, studies, table
 from barlowctl.study.cells import finished_of_all_layers, write_results
@@ -128,6 +130,7 @@ def test_only_one_process_has_a_cell(tmp_path: Path) -> None:
 import pathlib, sys
 from barlowctl.study import studies
 from barlowctl.study.directory import StudyDirectory
+from barlowctl.plots import style
 from barlowctl.recipe import load
 base = load.load("quickstart", {OVERRIDES!r})
 directory = StudyDirectory(pathlib.Path({str(tmp_path)!r}), base, (studies.build("loss", base),), (0, 1))
@@ -280,6 +283,18 @@ def test_published_points_are_drawn_where_the_paper_prints_them(tmp_path: Path) 
         one = StudyDirectory(tmp_path, BASE, (studies.build(name, BASE),), (0, 1))
         fill(one)
         assert len(figure.plot(one.studies[0], table.rows(one, one.studies[0]), "digits").axes) == 1
+
+
+def test_a_figure_has_edges_where_there_are_axes(tmp_path: Path) -> None:
+    edges = []
+    settings: Any = style.matplotlib_settings()  # its stubs name every key
+    for name in ("batch-size", "lambd"):
+        one = StudyDirectory(tmp_path, BASE, (studies.build(name, BASE),), (0, 1))
+        fill(one)
+        with matplotlib.rc_context(settings):
+            drawn = figure.plot(one.studies[0], table.rows(one, one.studies[0]), "digits")
+        edges += [[edge for edge, line in axes.spines.items() if line.get_visible()] for axes in drawn.axes]
+    assert edges == [["left", "bottom"], ["left", "right", "bottom"], ["left", "bottom"]]
 
 
 def test_rows_and_steps_have_the_papers_points_in_their_places(tmp_path: Path) -> None:
