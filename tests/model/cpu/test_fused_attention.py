@@ -107,6 +107,18 @@ def test_products_may_be_alike_or_far_apart(factor: float) -> None:
 
 
 @needs_vectors
+def test_all_products_may_be_far_below_0() -> None:
+    """2^-sum is beyond float32 then, and must not be taken behind the last patch, where products are 0."""
+    qkv, grad = drawn(Heads(1, 1, 70, 32), scale=0.05)
+    qkv[:, :, 0] += 5.0
+    qkv[:, :, 1] -= 5.0
+    (out, of_qkv), (true, of_true) = results(attend, qkv, grad, 1.0), results(formula, qkv.double(), grad, 1.0)
+    assert difference(out, true) < 2**-8
+    assert bool(of_qkv.isfinite().all())
+    assert difference(of_qkv[:, :, 2], of_true[:, :, 2]) < 2**-8
+
+
+@needs_vectors
 def test_rows_may_lie_anywhere() -> None:
     """q, k, v and the gradient by themselves, with other steps, and with numbers that do not follow one another."""
     qkv, grad = drawn(Heads(2, 3, 50, 32))
