@@ -137,7 +137,7 @@ class _Fused(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """See timm's."""
-        if torch.compiler.is_compiling() or not self.fused_attn:
+        if torch.compiler.is_compiling():
             plain: Tensor = super().forward(*args, **kwargs)
             return plain
         with _Ours():

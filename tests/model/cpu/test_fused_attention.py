@@ -193,7 +193,8 @@ def transformer(**arguments: Any) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    "changed", ["nothing", "evaluation", "fp32", "dropout", "heads", "no team", "qk_norm", "processor", "device"]
+    "changed",
+    ["nothing", "evaluation", "fp32", "dropout", "heads", "no team", "qk_norm", "processor", "device", "compiled"],
 )
 def test_where_attention_takes_it(changed: str, calls: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     arguments: dict[str, Any] = {
@@ -214,6 +215,8 @@ def test_where_attention_takes_it(changed: str, calls: list[float], monkeypatch:
     if changed == "no team":
         monkeypatch.setattr(thread_team, "address", lambda: None)
         torch.set_num_threads(2)
+    if changed == "compiled":
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     network.train(changed != "evaluation")
     with torch.autocast("cpu", dtype=BF16, enabled=changed != "fp32"):
         network(torch.randn(2, 1, 16, 16))
