@@ -7,7 +7,6 @@ from barlowctl.model.attention import choose_attention
 from barlowctl.model.backbone import (
     RESERVED_ARGS,
     STEMS,
-    Unpooled,
     WrongImages,
     build_backbone,
     built_for,
@@ -35,6 +34,7 @@ from barlowctl.model.pooling import QuarterPooling, last_map_shape, pooled_other
 from barlowctl.model.preprocessing import Preprocessing, unlike_timm
 from barlowctl.model.projector import build_predictor, build_projector
 from barlowctl.model.recompute import recompute_activations
+from barlowctl.model.registered import Unpooled
 from barlowctl.model.split_batch_norm import split_batch_norm
 from barlowctl.model.stand_ins import Lookups, without_data
 

@@ -107,6 +107,16 @@ def test_products_may_be_alike_or_far_apart(factor: float) -> None:
 
 
 @needs_vectors
+def test_sums_of_a_softmax_are_float32s() -> None:
+    """Their logarithms, from which the backward pass has its shares."""
+    qkv, _ = drawn(Heads(1, 2, 70, 32))
+    q, k, v = qkv.requires_grad_().permute(2, 0, 3, 1, 4).unbind(0)
+    *_, sums = attend(q, k, v, 0.2).grad_fn.saved_tensors  # type: ignore[union-attr]
+    exact = (0.2 * q.double() @ k.double().transpose(-2, -1)).logsumexp(-1) / math.log(2)
+    torch.testing.assert_close(sums.double(), exact, rtol=1e-6, atol=1e-5)
+
+
+@needs_vectors
 def test_all_products_may_be_far_below_0() -> None:
     """2^-sum is beyond float32 then, and must not be taken behind the last patch, where products are 0."""
     qkv, grad = drawn(Heads(1, 1, 70, 32), scale=0.05)
@@ -222,6 +232,14 @@ def test_where_attention_takes_it(changed: str, calls: list[float], monkeypatch:
         network(torch.randn(2, 1, 16, 16))
     taken = changed in ("nothing", "evaluation", "qk_norm")
     assert calls == pytest.approx([32**-0.5] * 2 if taken else [])
+
+
+def test_a_scale_is_the_callers(calls: list[float]) -> None:
+    q = torch.randn(1, 2, 5, 32).to(BF16)
+    with fused_attention._Ours():
+        nn.functional.scaled_dot_product_attention(q, q, q, scale=0.3)
+        nn.functional.scaled_dot_product_attention(q, q, q, scale=None)
+    assert calls == pytest.approx([0.3, 32**-0.5])
 
 
 def test_a_mask_is_torchs(calls: list[float]) -> None:
