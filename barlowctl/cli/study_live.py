@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from barlowctl.amounts import counted
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from barlowctl.study.directory import Cell, StudyDirectory
 
 SECONDS_BETWEEN_READS = 2.0
+ELSEWHERE = "another process has it"
+"""What is said of a cell that this process was to run and left alone."""
 
 
 class StudyDisplay:
@@ -24,28 +27,38 @@ class StudyDisplay:
     def __init__(self, console: Console, directory: StudyDirectory, at_once: int) -> None:
         self.console, self.directory, self.at_once = console, directory, at_once
         self.open = [cell for cell in directory.cells if cell.record is None]
-        self.done = 0
+        self.ended = set[Path]()
+        self.stopping = False
         self.started = time.monotonic()
 
     def report(self, cell: Cell, what: str | None) -> None:
-        """A cell has started ("started") or ended (None, or what went wrong)."""
+        """A cell has started ("started") or ended (None, what went wrong, or `pool.STOPPED`: so will all that run)."""
+        from barlowctl.launchers import pool
+
         number = self.directory.cells.index(cell) + 1
         head = f"[{number}/{len(self.directory.cells)}] {cell.label}"
         if what == "started":
             self.console.say(f"{head}: {cell.variant.changes or 'the recipe as it is'}")
             return
-        self.done += 1
+        self.ended.add(cell.path)
+        self.stopping |= what == pool.STOPPED
         record = cell.record
-        if what is None:
-            what = _measured(record) if record is not None else "stopped, or another process has it"
+        if record is not None:
+            what = _measured(record)
         left = self.left()
         more = f"; {duration(left)} left at this rate" if left else ""
-        self.console.say(f"{head}: {what}{more}")
+        self.console.say(f"{head}: {what or ELSEWHERE}{more}")
 
     def left(self) -> float:
-        """Seconds until all cells are finished, by those that were finished since the start."""
-        still = len(self.open) - self.done
-        return (time.monotonic() - self.started) / self.done * still if self.done else 0.0
+        """Seconds until all cells are finished, by those that were finished since the start; 0: nobody knows.
+
+        What could not be run, and what another process has, is nothing that this one waits for.
+        """
+        finished = [cell.path for cell in self.open if cell.record is not None]
+        still = len(self.open) - len(self.ended.union(finished))
+        if self.stopping or not finished:
+            return 0.0
+        return (time.monotonic() - self.started) / len(finished) * still
 
     @contextmanager
     def sink(self, cell: Cell) -> Iterator[Sink]:

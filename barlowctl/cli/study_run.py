@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from barlowctl.study.directory import Cell, StudyDirectory
 
     Report = Callable[[Cell, str | None], None]
-    """Called for every cell that starts ("started") and ends (None, or what went wrong)."""
+    """Called for every cell that starts ("started") and ends (None, what went wrong, or `pool.STOPPED`)."""
 
 
 def run_cells(command: StudyCommand, numbers: Sequence[int], pool_arguments: list[str] | None = None) -> None:
@@ -122,8 +122,7 @@ def _run_here(
         report(cell, "started")
         outcome = None
         try:
-            if not run_cell(cell, labelled, command.runtime, command.data, display.sink):
-                outcome = "another process has it"
+            run_cell(cell, labelled, command.runtime, command.data, display.sink)  # another process may have it
         except RunStopped as stopped:
             raise RunStopped(f"{cell.label}: {stopped.message}", next="barlowctl ...") from None
         except UserError as error:

@@ -20,6 +20,8 @@ from barlowctl.errors import EXIT_DONE, RunStopped
 from barlowctl.signals import ENDS_WITH, noted
 
 POLL_SECONDS = 0.2
+STOPPED = "stopped"
+"""What is reported of a task that ended after a signal that asks to stop."""
 FAILURE = "BARLOWCTL_FAILURE"
 """Variable with the file that a process of a pool writes why it fails to (see `hand_over`)."""
 _REASONS: dict[int, str] = {
@@ -66,7 +68,7 @@ def run_all(
     """Run `python -m barlowctl <arguments(task, slot)>` for every task, as many at a time as there are slots.
 
     Args:
-        report: called for every task that starts ("started") and ends (None, or what went wrong).
+        report: called for every task that starts ("started") and ends (None, what went wrong, or `STOPPED`).
 
     Returns:
         Tasks that could not be run: label -> what their process handed over, else the last line it wrote, or which
@@ -93,7 +95,8 @@ def run_all(
                         del working[number]
                         if code != EXIT_DONE and not stopping():
                             wrong[task.label] = _why(task.log, code, Path(folder, str(number)))
-                        report(task, wrong[task.label].reason if task.label in wrong else None)
+                        ended = wrong[task.label].reason if task.label in wrong else None
+                        report(task, STOPPED if stopping() else ended)
                 time.sleep(POLL_SECONDS)
         finally:
             _stop(working, signalled)

@@ -297,9 +297,11 @@ def test_a_killed_study_goes_on_where_it_was_in_several_processes(
     process = start([*command, "--parallel", "2"])
     wait_for(process, lambda: len(list(cells.glob("*/seed-*/metrics.jsonl"))) >= 3)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=240)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == 3, errors
     assert "next: barlowctl ablate --grid " in errors
+    last = [line for line in output.splitlines() if line.startswith("[")][-1]
+    assert last.endswith(": stopped")
     assert not any(cell.claimed for cell in _cells(recipe, grid, tmp_path))  # no process was left behind
 
     assert barlowctl([*command, "--json"]) == 0

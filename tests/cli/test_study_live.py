@@ -12,6 +12,7 @@ from rich.console import Console as Rich
 
 from barlowctl.cli.console import Console
 from barlowctl.cli.study_live import StudyDisplay, _Tables
+from barlowctl.launchers.pool import STOPPED
 from barlowctl.recipe import load
 from barlowctl.study import studies
 from barlowctl.study.directory import StudyDirectory
@@ -70,4 +71,35 @@ def test_without_a_terminal_there_is_a_line_for_every_cell(
     lines = [line for line in (captured.out + captured.err).splitlines() if line.startswith("[")]
     assert lines[0] == "[2/6] only-invariance, seed 0: objective.terms=invariance"
     assert lines[1].startswith("[2/6] only-invariance, seed 0: failed: the loss is nan at step 3; ")
-    assert lines[2].startswith("[3/6] cross-entropy, seed 0: stopped, or another process has it")
+    assert lines[2].startswith("[3/6] cross-entropy, seed 0: another process has it; ")
+
+
+def test_what_is_left_is_not_said_of_a_study_that_was_stopped(
+    directory: StudyDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cell that came to its end beside the stopped ones has its numbers."""
+    display = StudyDisplay(Console(json=False, quiet=False), directory, 2)
+    display.started = time.monotonic() - 1000.0
+    directory.cells[0].finish({"failed": "the loss is nan at step 3", "seconds": {}})
+    for cell in directory.cells[:3]:
+        display.report(cell, STOPPED)
+    captured = capsys.readouterr()
+    assert [line.partition(": ")[2] for line in (captured.out + captured.err).splitlines()] == [
+        "failed: the loss is nan at step 3",
+        "stopped",
+        "stopped",
+    ]
+    assert display.left() == 0.0
+
+
+def test_cells_that_are_finished_say_how_long_the_open_ones_take(directory: StudyDirectory) -> None:
+    """One that another process has, or that could not be run, takes nothing of the time and is not waited for."""
+    display = StudyDisplay(Console(json=False, quiet=True), directory, 2)
+    display.started = time.monotonic() - 1000.0
+    first, second, third = directory.cells[:3]
+    display.report(second, None)
+    assert display.left() == 0.0
+    first.finish({"failed": "the loss is nan at step 3", "seconds": {}})
+    display.report(first, None)
+    display.report(third, "no such file")
+    assert display.left() == pytest.approx(3000.0, rel=1e-3)
