@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import sysconfig
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -67,6 +69,23 @@ def _needed() -> frozenset[str]:
 def _plain(distribution: str) -> str:
     """The name of a distribution, as two spellings of it have it in common."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+@contextmanager
+def exits_are_errors() -> Iterator[None]:
+    """Take sys.exit() in somebody's own code, which the package calls, for an error: the process is not theirs to end.
+
+    Raises:
+        RuntimeError: it was called there; the traceback leads to the line.
+    """
+    try:
+        yield
+    except SystemExit as end:
+        if place(end) is None:
+            raise
+        raise RuntimeError(f"SystemExit({end.code!r}), which would end the whole process").with_traceback(
+            end.__traceback__
+        ) from None
 
 
 def reason_of(error: BaseException) -> str:

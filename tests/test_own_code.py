@@ -51,6 +51,22 @@ def test_what_barlowctl_needs_is_nobodys_in_any_environment(site: Path, package:
     assert place_of(OURS, mine, site / package / "made.py") == f"{mine}, line 2"
 
 
+def test_an_exit_in_somebodys_code_is_an_error_there_and_ours_is_none(tmp_path: Path) -> None:
+    def left(file: Path) -> None:
+        names: dict[str, Any] = {}
+        exec(compile("def leave():\n    raise SystemExit(7)", str(file), "exec"), names)
+        exec(compile("def call():\n    leave()", str(OURS), "exec"), names)
+        with own_code.exits_are_errors():
+            names["call"]()
+
+    with pytest.raises(RuntimeError, match=r"^SystemExit\(7\), which would end the whole process$") as raised:
+        left(tmp_path / "mine.py")
+    assert own_code.place(raised.value) == f"{tmp_path / 'mine.py'}, line 2"
+    with pytest.raises(SystemExit) as ended:
+        left(OURS)
+    assert ended.value.code == 7
+
+
 def test_python_itself_is_nobodys() -> None:
     import json
 

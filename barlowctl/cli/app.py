@@ -182,7 +182,8 @@ def run(arguments: list[str]) -> int:
     if launcher.may_be_of_several():
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # we say what broken connections mean
     try:
-        return commands().main(arguments, standalone_mode=False, prog_name="barlowctl", obj=arguments) or 0
+        with own_code.exits_are_errors():
+            return commands().main(arguments, standalone_mode=False, prog_name="barlowctl", obj=arguments) or 0
     except UserError as error:
         _trace()
         _hand_over(error)

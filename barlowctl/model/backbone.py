@@ -21,6 +21,7 @@ from barlowctl.model.modules import check_drawn
 from barlowctl.model.registered import Unpooled, check_features, check_name, own_function, reason_of, refused_by_own
 from barlowctl.model.stand_ins import Lookups, call_with, own_tensors
 from barlowctl.modes import in_mode
+from barlowctl.own_code import exits_are_errors
 
 
 class StemShape(NamedTuple):
@@ -122,7 +123,8 @@ def _create(name: str, in_chans: int, timm_args: Mapping[str, Any], optional: Ma
     try:
         while True:
             try:
-                network: nn.Module = timm.create_model(name, pretrained=False, **arguments)
+                with exits_are_errors():
+                    network: nn.Module = timm.create_model(name, pretrained=False, **arguments)
                 check_drawn(network)
                 return network
             except TypeError as error:
@@ -224,7 +226,7 @@ def check_input(backbone: nn.Module, size: int, *, in_chans: int) -> int:
                 features = call_with(backbone, lambda tensor: tensor.detach().to("meta"), [image.to("meta")])
             if lookups.count:  # on the meta device no index is out of range
                 features = _of_an_image(backbone, image)
-        except _CONSTRUCTION_ERRORS:
+        except (*_CONSTRUCTION_ERRORS, SystemExit):
             try:
                 features = _of_an_image(backbone, image)
             except _CONSTRUCTION_ERRORS as error:
@@ -243,7 +245,8 @@ def check_input(backbone: nn.Module, size: int, *, in_chans: int) -> int:
 def _of_an_image(backbone: nn.Module, image: Tensor) -> Any:
     """What the backbone makes of an image on the device of its weights."""
     device = next((tensor.device for tensor in own_tensors(backbone).values()), torch.device("cpu"))
-    return backbone(image.to(device))
+    with exits_are_errors():
+        return backbone(image.to(device))
 
 
 def patch_side(backbone: nn.Module) -> int | None:

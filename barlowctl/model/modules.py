@@ -14,6 +14,7 @@ from barlowctl.errors import UserError
 from barlowctl.model.registered import reason_of
 from barlowctl.model.stand_ins import own_tensors
 from barlowctl.modes import in_mode
+from barlowctl.own_code import exits_are_errors
 
 _ENDS = ("fc", "classifier", "heads", "head")
 """What torchvision calls the part of its networks that ends in the classifier."""
@@ -90,7 +91,7 @@ def width_of(module: nn.Module, channels: int, side: int, *, refuse: Callable[[s
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     images = torch.zeros(2, channels, side, side, device=device)
     try:
-        with torch.no_grad(), in_mode(module, training=False):
+        with exits_are_errors(), torch.no_grad(), in_mode(module, training=False):
             features = module(images)
     except Exception as error:  # whatever a module of somebody's own raises
         raise refuse(f"images of shape {tuple(images.shape)}: {reason_of(error)}") from error

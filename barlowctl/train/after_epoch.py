@@ -11,6 +11,7 @@ from torch import nn
 from barlowctl.criteria import when
 from barlowctl.errors import RunStopped, one_line
 from barlowctl.methods import Trainable
+from barlowctl.own_code import exits_are_errors
 from barlowctl.signals import urgent
 from barlowctl.train.events import Evaluated, Event, Notice
 from barlowctl.train.progress import Progress
@@ -79,7 +80,7 @@ class AfterEpoch:
         self.progress.last = {key: last[key] for key in last if key not in self.measured}  # that is of an earlier epoch
         interrupted = False
         try:
-            with nullcontext() if self.together else urgent():
+            with exits_are_errors(), nullcontext() if self.together else urgent():
                 values = dict(self.online())
         except KeyboardInterrupt:
             if self.together:

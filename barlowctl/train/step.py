@@ -30,6 +30,7 @@ from torch.nn.utils import clip_grads_with_norm_
 
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.methods import Method, Targets, Trainable
+from barlowctl.own_code import exits_are_errors
 from barlowctl.train.captured import Captured, leave_capture, why_not_captured
 from barlowctl.train.computed import Before, Computed, each
 from barlowctl.train.deferred import defer, heeds, read_later, step_unless
@@ -121,6 +122,7 @@ class TrainingStep:
         labels, indices = (values.to(self.device, torch.int64, non_blocking=True) for values in (labels, indices))
         return Targets(labels, indices, tuple(shares), self._progress)
 
+    @exits_are_errors()
     def compute(self, inputs: Any, targets: Targets, *, ends: bool = False) -> Computed:
         """The first half: loss, terms and gradient; of a step that is replayed, nothing yet.
 

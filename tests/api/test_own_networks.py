@@ -15,10 +15,15 @@ from timm.models import _registry
 
 import barlowctl
 from barlowctl.api.training import pretrain
+from barlowctl.cli import app
 
 SOURCE = """
+import sys
 from timm.models import register_model
 from torch import nn
+
+
+calls = []
 
 
 class Small(nn.Module):
@@ -35,6 +40,9 @@ class Small(nn.Module):
         if self.mistake == "word":
             return maps.meen((2, 3))
         assert self.mistake != "assert"
+        if self.mistake == "exit" or (self.mistake == "later" and self.training and len(calls) > 30):
+            raise SystemExit(7)
+        calls.append(self.training)
         vectors = maps.mean((2, 3))
         given = {"map": maps, "list": [vectors], "wide": vectors.repeat(1, 2), "detached": vectors.detach(),
                  "double": vectors.double(), "rows": vectors.repeat(3, 1)}
@@ -70,8 +78,13 @@ def own_exact(pretrained=False, pretrained_cfg=None, pretrained_cfg_overlay=None
 @register_model
 def own_broken(pretrained=False, **_):
     raise RuntimeError("no such file")
+
+
+@register_model
+def own_exits(pretrained=False, **_):
+    sys.exit()
 """
-OWN = ("own_small", "own_unsaid", "own_nothing", "own_closed", "own_exact", "own_broken")
+OWN = ("own_small", "own_unsaid", "own_nothing", "own_closed", "own_exact", "own_broken", "own_exits")
 
 
 def forget() -> None:
@@ -154,8 +167,10 @@ def test_commands_know_it_in_a_process_that_imports_it(
 @pytest.mark.parametrize(
     ("name", "mistake", "message", "advice"),
     [
-        ("own_small", "word", r"'meen', at `return maps\.meen\(\(2, 3\)\)` in own_parts\.py, line 18", "its forward"),
-        ("own_small", "assert", r"AssertionError at `assert .*` in own_parts\.py, line 19", "its forward"),
+        ("own_small", "word", r"'meen', at `return maps\.meen\(\(2, 3\)\)` in own_parts\.py, line 22", "its forward"),
+        ("own_small", "assert", r"AssertionError at `assert .*` in own_parts\.py, line 23", "its forward"),
+        ("own_small", "exit", r"SystemExit\(7\), .* at `raise .*` in own_parts\.py, line 25", "its forward"),
+        ("own_exits", "", "SystemExit.None., .* at `sys.exit.*` in own_parts.py, line 66", "own_parts.py, line 64"),
         (
             "own_small",
             "rows",
@@ -170,7 +185,7 @@ def test_commands_know_it_in_a_process_that_imports_it(
         ("own_small", "double", r"Small gives torch\.float64 features", "let forward return features.float()"),
         ("own_small", "lazy", r"Small has parameters without a shape: spare\.weight, spare\.bias", None),
         ("own_unsaid", "", "Sequential does not say how wide its features are", "num_features = WIDTH"),
-        ("own_nothing", "", "'own_nothing' builds no network: it returns None", "own_parts.py, line 36"),
+        ("own_nothing", "", "'own_nothing' builds no network: it returns None", "own_parts.py, line 43"),
         (
             "own_closed",
             "",
@@ -180,8 +195,8 @@ def test_commands_know_it_in_a_process_that_imports_it(
         (
             "own_broken",
             "",
-            "RuntimeError: no such file, at `raise .* in own_parts.py, line 54",
-            "own_parts.py, line 52",
+            "RuntimeError: no such file, at `raise .* in own_parts.py, line 61",
+            "own_parts.py, line 59",
         ),
     ],
 )
@@ -190,6 +205,20 @@ def test_a_mistake_in_it_is_named(recipe: Path, name: str, mistake: str, message
         pretrain(recipe, overrides=overrides(name, **({"mistake": mistake} if mistake else {})))
     assert advice is None or advice in str(refused.value.next)
     assert advice is not None or "network(torch.zeros(" in str(refused.value.allowed)
+
+
+def test_an_exit_in_it_is_an_error_and_the_state_is_saved(
+    parts: Path, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would end the process without a word, with the code that it names."""
+    settings = ["model.backbone=own_small", 'model.backbone_args={mistake="later"}', "model.projector=[16, 16]"]
+    settings += ["model.stem=default", "train.precision=fp32", "train.epochs=50"]
+    words = [word for value in settings for word in ("--set", value)]
+    assert app.run(["pretrain", "--recipe", str(recipe), *words, "--threads", "1", "--out", "own"]) == 1
+    error = capsys.readouterr().err.partition("error: ")[2]
+    assert error.startswith(f"{parts}, line 25: RuntimeError: SystemExit(7), which would end the whole process; the ")
+    assert "is saved" in error
+    assert list(Path("own", "checkpoints").iterdir())
 
 
 @pytest.mark.usefixtures("parts")

@@ -35,7 +35,7 @@ from barlowctl.data.sources.listed import IMAGES, with_labels
 from barlowctl.data.sources.picture import Picture, Source
 from barlowctl.data.sources.tables import Rows
 from barlowctl.errors import UserError
-from barlowctl.own_code import place
+from barlowctl.own_code import exits_are_errors, place
 from barlowctl.own_code import reason_of as reason_and_place
 
 REPEATED = 8
@@ -231,7 +231,8 @@ class Items(Source):
 def _as_unreadable() -> Iterator[None]:
     """What code of somebody's raises is an image that cannot be read, with file and line of that code."""
     try:
-        yield
+        with exits_are_errors():
+            yield
     except (UserError, Unreadable):
         raise
     except Exception as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,11 @@ def test_what_a_data_set_raises_is_an_image_that_cannot_be_read() -> None:
     labelled = Items(Own(lambda i: (item(i or 1), i)))
     assert [labelled.describe(i)[1] for i in range(4)] == [0, 1, 2, -1]
     assert labelled.scan_report.notes == [f"1 image cannot be read, and so without a label: images[3]: {raised}"]
+    leaves = Own(lambda i: sys.exit("no more"))
+    with pytest.raises(
+        UserError, match=r"images\[0\]: RuntimeError: SystemExit\('no more'\), which would end .*, line \d+$"
+    ):
+        Pictures(Items(leaves)).image(0)
     pictures = Pictures(Items(Own(item)))
     assert np.array_equal(pictures.image(1)[..., 0], GREY[1])
     missing = "FileNotFoundError: [Errno 2] No such file or directory: 'gone.png'"
