@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from barlowctl import shell
 from barlowctl.errors import UserError
 from barlowctl.recipe import objectives, refused
+from barlowctl.recipe.alone import refuse_inheritance
 from barlowctl.recipe.problems import Origin, distinct, explain
 from barlowctl.recipe.section import DoesNotFit, Section
 
@@ -36,6 +37,7 @@ def validated(
     try:
         return schema.model_validate(values)
     except ValidationError as error:
+        refuse_inheritance(values, origin)
         method = objectives.named(values.get("objective"))
         problems = _all_problems(schema, values, distinct(error.errors()))
         words = [explain(problem, origin, method) for problem in problems]

@@ -134,6 +134,29 @@ def test_errors_name_file_and_line(tmp_path: Path) -> None:
         load.load(str(path))
 
 
+@pytest.mark.parametrize(
+    ("line", "copy"),
+    [
+        ('extends = "quickstart"', "quickstart quickstart.toml"),
+        ('_base_ = ["resnet50.toml"]', "resnet50 resnet50.toml"),
+        ('_BASE_ = "own.toml"', "own.toml own-2.toml"),
+        ('defaults = [{ model = "resnet18" }]', "quickstart quickstart.toml"),
+        ('defaults = ["gone"]', "quickstart quickstart.toml"),
+    ],
+)
+def test_a_recipe_that_takes_its_keys_from_another_is_told_to_begin_as_a_copy(
+    line: str, copy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it lacks is not named: the other one has it."""
+    monkeypatch.chdir(tmp_path)
+    Path("own.toml").write_text(MINIMAL)
+    Path("mine.toml").write_text(f"{line}\n[train]\nepochs = 3\n")
+    with pytest.raises(UserError, match=r"^mine\.toml, line 1: '\w+' is no key: a recipe stands alone") as refused:
+        load.load("mine.toml")
+    assert refused.value.next == f"barlowctl recipes copy {copy}"
+    assert "missing" not in refused.value.message
+
+
 def test_several_mistakes_are_told_at_once() -> None:
     message = refusal(MINIMAL, "train.epoch=5", "optimizer.name=lras")
     assert "train.epoch" in message

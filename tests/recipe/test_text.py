@@ -70,7 +70,7 @@ def test_no_file_is_an_internal_error(tmp_path: Path, text: bytes) -> None:
 
 def test_a_grid_is_read_alike(tmp_path: Path) -> None:
     file = tmp_path / "widths.toml"
-    file.write_bytes(codecs.BOM_UTF16_LE + "[a]\nseed = 0\n[b]\nseed = 1\n".encode("utf-16-le"))
+    file.write_bytes(codecs.BOM_UTF16_LE + "[a]\ntrain.epochs = 2\n[b]\ntrain.epochs = 3\n".encode("utf-16-le"))
     assert [variant.name for variant in read_grid(file).variants] == ["a", "b"]
 
 

@@ -182,7 +182,16 @@ def large_step(patch: Patch) -> None:
 
 
 NO_MEMORY = torch.OutOfMemoryError("Tried to allocate 9 GiB")
+
+
+def taken_from_another(patch: Patch) -> None:
+    Path("mine.toml").write_text('_base_ = "digits.toml"\n[train]\nepochs = 3\n')
+
+
 SCENARIOS = {
+    "a recipe that takes its keys from another": Scenario(
+        ["pretrain", "--recipe", "mine.toml", "--dry-run"], taken_from_another
+    ),
     "no recipe": Scenario(["pretrain"], then="fashion-mnist"),
     "no such recipe": Scenario(["pretrain", "--recipe", "quickstrt"]),
     "recipe is a folder": Scenario(["recipes", "show", "my images"]),
