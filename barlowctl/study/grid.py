@@ -20,6 +20,8 @@ SHAPE = (
 )
 OTHERS = (".json", ".yaml", ".yml")
 """Endings of files of other kinds, where grids of other tools are."""
+OF_ALL_VARIANTS = {"data.dataset", "data.range", "data.background", "data.bands"}
+"""Which images a study is of, and how their files are read: what tells its variants apart is something else."""
 NOT_NAMED = {"overrides", "parameters", "recipe", "set", "values"}
 """What other tools call that which a variant changes."""
 
@@ -72,6 +74,12 @@ def _no_variant(name: str, settings: object) -> str | None:
         return f"'{name}' is a value, and not a variant"
     if "seed" in settings:
         return f"[{name}] sets the seed, and every variant has the same seeds (--seeds N: 0 to N - 1)"
+    of_images = [key for key, _ in _flat(settings) if key in OF_ALL_VARIANTS]
+    if of_images:
+        return (
+            f"[{name}] sets {of_images[0]}, and every variant trains on the same images, read alike, which are those "
+            "that it is measured on"
+        )
     sections = Recipe.model_fields
     strange = [key for key in settings if key.partition(".")[0] not in sections]
     if strange and name in sections:

@@ -24,6 +24,8 @@ from barlowctl.study.grid import SHAPE, read_grid
         ('title = "Crops"\n', "has no variants"),
         ("title = 3\n[a]\n", "title is 3"),
         ("[a]\nseed = 4\n", "[a] sets the seed, and every variant has the same seeds"),
+        ('[a]\n"data.dataset" = "photos"\n', "[a] sets data.dataset, and every variant trains on the same images"),
+        ('[a.data]\nbands = [1]\n', "[a] sets data.bands, and every variant trains on the same images"),
         ('{"small": {}}', "is not valid TOML"),
     ],
 )  # fmt: skip
