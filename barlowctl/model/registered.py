@@ -62,7 +62,7 @@ def check_name(name: str) -> None:
     if written_as_path(name, (".safetensors", ".pth", ".pt")) and ":" not in name:  # hf-hub:timm/resnet50
         what = f"backbone {name!r} is a path, and a backbone is an architecture of timm's"
         beside = "; weights to start from are named with --init"
-    elif "." in name or ":" in name:  # as a class of a module of somebody's
+    else:
         beside += "; a network of your own is registered with timm first (docs/python.md, Parts of your own)"
     raise UnknownNetwork(
         what,

@@ -12,8 +12,9 @@ from barlowctl.runs.weights import OF_OTHER_FILES, TORCH_SUFFIXES, is_written_as
 
 WHAT = (
     "a run's name or directory, one of its checkpoints (RUN/checkpoints/step-00000123), a file or folder that "
-    "`barlowctl export` wrote, the authors' .pth files, a state dict (.safetensors, .pth) of a usual network, or a "
-    "timm model name (resnet50: random weights; resnet50.a1_in1k or hf-hub:USER/NAME: published ones)"
+    "`barlowctl export` wrote in any format but onnx, the authors' .pth files, a state dict (.safetensors, .pth) of a "
+    "usual network, or a timm model name (resnet50: random weights; resnet50.a1_in1k or hf-hub:USER/NAME: published "
+    "ones)"
 )
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
 
@@ -37,6 +38,11 @@ def refuse_other_paths(what: str) -> None:
         return
     if path.is_file() and path.suffix not in SUFFIXES:
         why = "is a file of another kind"
+        if path.suffix.lower() == ".onnx":
+            why = (
+                "is an ONNX file, a graph for other runtimes, of which no network is made here: measure the run or the "
+                "checkpoint that it was exported from"
+            )
     elif not os.path.lexists(path) and not (rundir.runs_home() / what).exists():
         why = "does not exist"
         if is_written_as_on_the_hub(what):

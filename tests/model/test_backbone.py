@@ -104,6 +104,7 @@ def test_unknown_names_get_near_ones() -> None:
     with pytest.raises(UserError, match="no model named 'resnt18'") as error:
         build_backbone("resnt18")
     assert "resnet18" in (error.value.allowed or "")
+    assert "; a network of your own is registered with timm first (docs/python.md" in (error.value.allowed or "")
     for path in ("./x", "weights/x", "resnt18.pth"):
         with pytest.raises(UserError, match=f"backbone '{path}' is a path") as error:
             build_backbone(path)
