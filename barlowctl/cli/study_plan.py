@@ -11,17 +11,16 @@ from barlowctl.cli.study_command import StudyCommand
 from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
+    from barlowctl.study.estimate import Estimate
     from barlowctl.study.study import Study
 
 
 def show_plan(command: StudyCommand) -> None:
     """What would be run, and what it would cost."""
     from barlowctl.assemble.machine import pool_speed_up
-    from barlowctl.study.estimate import estimate
 
     directory, console = command.directory, command.console
-    with console.waiting("timing a step of each variant ..."):
-        estimated = estimate(directory.base, directory.cells, command.runtime, command.data, command.without)
+    estimated = _estimated(command)
     open_cells = [cell for cell in directory.cells if cell.record is None]
     seconds = sum(estimated.of(cell).total for cell in open_cells)
     documents = []
@@ -73,6 +72,17 @@ def show_plan(command: StudyCommand) -> None:
             "wall_seconds": seconds / speedup,
         }
     )
+
+
+def _estimated(command: StudyCommand) -> Estimate:
+    """What each cell costs, once all of them are recipes."""
+    from barlowctl.study.backbones import check_backbones
+    from barlowctl.study.estimate import estimate
+
+    directory = command.directory
+    check_backbones(directory.base, directory.cells)
+    with command.console.waiting("timing a step of each variant ..."):
+        return estimate(directory.base, directory.cells, command.runtime, command.data, command.without)
 
 
 def _say_notes(command: StudyCommand, study: Study) -> list[str]:

@@ -32,9 +32,11 @@ def run_cells(command: StudyCommand, numbers: Sequence[int], pool_arguments: lis
         UserError: cells could not be run; the others were.
         RunStopped: a signal came, and the state is saved.
     """
+    from barlowctl.study.backbones import check_backbones
     from barlowctl.study.cells import open_directory, open_images, write_results
 
     console, directory = command.console, command.directory
+    check_backbones(directory.base, directory.cells)
     images = open_images(directory.base, command.data)
     open_directory(directory, images)
     cells = [(number, directory.cells[number]) for number in numbers]

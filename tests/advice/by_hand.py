@@ -108,6 +108,7 @@ REASONS = {
     f"in Python: barlowctl.pack(datasets.load_from_disk({VALUE}), {VALUE})": PYTHON,
     "correct the grid file": EDIT,
     f"correct {VALUE}": EDIT,
+    f"correct [{VALUE}] of {VALUE}": EDIT,
     f"correct {VALUE}: {VALUE}": EDIT,
     "correct the table": EDIT,
     "give Parquet files of images": IMAGES,

@@ -36,6 +36,29 @@ def grid(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('"model.backbone" = "resnet1801"', r"timm \S+ has no model named 'resnet1801'"),
+        ('"views.size" = "big"', "views.size is 'big'"),
+    ],
+)
+@pytest.mark.parametrize("flags", [["--dry-run"], []])
+def test_a_variant_that_is_no_recipe_is_named_before_anything_is_timed_or_made(
+    recipe: Path, tmp_path: Path, capsys: Captured, line: str, message: str, flags: list[str]
+) -> None:
+    Path("odd.toml").write_text(f"[baseline]\n[odd]\n{line}\n")
+    command = ["ablate", "--grid", "odd.toml", "--recipe", str(recipe), "--out", "study", *SHORT, *flags]
+    assert barlowctl(command) == 2
+    printed = capsys.readouterr()
+    assert re.search(f"^error: odd.toml, variant 'odd': {message}", printed.err)
+    assert printed.err.endswith("next: correct [odd] of odd.toml\n")
+    assert printed.out == ""
+    assert not Path("study").exists()
+    assert barlowctl([*command, "--set", "model.backbone=resnet1801"]) == 2
+    assert capsys.readouterr().err.startswith(("error: timm ", "error: odd.toml, variant 'odd': views"))
+
+
 def document(capsys: Captured) -> dict[str, Any]:
     parsed: dict[str, Any] = json.loads(capsys.readouterr().out)
     return parsed
