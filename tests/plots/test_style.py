@@ -12,7 +12,7 @@ from PIL import Image
 
 from barlowctl.cli import chart
 from barlowctl.plots import panels, style, text, vector
-from barlowctl.plots.scatter import scatter
+from barlowctl.plots.scatter import look, scatter
 from barlowctl.plots.svg import line_classes
 
 # Everything that draws; what it draws with stands in plots/style.py alone.
@@ -86,6 +86,26 @@ def test_up_to_ten_classes_are_told_apart_by_everybody(count: int, vision: np.nd
     seen = lab([style.class_color(label, count) for label in range(count)], vision)
     distances = np.linalg.norm(seen[:, None] - seen[None], axis=2)[np.triu_indices(count, 1)]
     assert distances.min() > 14
+
+
+@pytest.mark.parametrize("vision", [np.eye(3), DEUTERANOPIA, PROTANOPIA], ids=["usual", "deuteranopia", "protanopia"])
+@pytest.mark.parametrize("count", [11, 20, 30])
+def test_up_to_thirty_classes_of_a_map_are_told_apart_by_their_colour_or_their_shape(
+    count: int, vision: np.ndarray
+) -> None:
+    looks = [look(label, count) for label in range(count)]
+    assert len(set(looks)) == count
+    for shape in range(3):
+        seen = lab([color for color, own in looks if own == shape] or [style.PAPER], vision)
+        distances = np.linalg.norm(seen[:, None] - seen[None], axis=2)[np.triu_indices(len(seen), 1)]
+        assert distances.min(initial=100) > 14
+    labels = np.array([0, 10, 20 if count > 20 else 0])
+    picture = scatter(np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]]), labels, [str(n) for n in range(count)], "map")
+    marks = [
+        np.asarray(picture.crop((x - 8, 472, x + 8, 488)).convert("L"), dtype=np.int64) < 250 for x in (30, 450, 870)
+    ]
+    assert all(30 < mark.sum() < 100 for mark in marks)
+    assert len({mark.tobytes() for mark in marks}) == len({look(int(label), count)[1] for label in labels})
 
 
 def test_no_line_looks_as_one_of_the_27_before_it() -> None:
