@@ -111,7 +111,8 @@ def test_sums_of_a_softmax_are_float32s() -> None:
     """Their logarithms, from which the backward pass has its shares."""
     qkv, _ = drawn(Heads(1, 2, 70, 32))
     q, k, v = qkv.requires_grad_().permute(2, 0, 3, 1, 4).unbind(0)
-    *_, sums = attend(q, k, v, 0.2).grad_fn.saved_tensors  # type: ignore[union-attr]
+    out = attend(q, k, v, 0.2)
+    *_, sums = out.grad_fn.saved_tensors  # type: ignore[union-attr]
     exact = (0.2 * q.double() @ k.double().transpose(-2, -1)).logsumexp(-1) / math.log(2)
     torch.testing.assert_close(sums.double(), exact, rtol=1e-6, atol=1e-5)
 
