@@ -50,13 +50,15 @@ def task_of(**fields: int) -> np.ndarray:
     return new_task(FIELDS, globals(), fields)
 
 
-def room_of(patches: int, width: int) -> tuple[int, int]:
-    """Bytes that a thread needs for a head, forward and backward."""
+def room_of(patches: int, width: int, *, backward: bool) -> int:
+    """Bytes that a thread needs for a head."""
     padded = -(-patches // SIDE) * SIDE
     rows = min(padded, CHUNK)
-    both = 2 * 2 * padded * width + SIDE * padded * (4 + 2) + 3 * SIDE * width * 4 + 2 * LINE
+    forward = 2 * 2 * padded * width + SIDE * padded * (4 + 2) + 3 * SIDE * width * 4 + 2 * LINE
+    if not backward:
+        return forward
     more = 2 * padded * width + SIDE * padded * (4 + 2) + 4 * rows * padded + 4 * rows * width + 8 * padded * width
-    return both, both + more + 2 * LINE
+    return forward + more + 2 * LINE
 
 
 @njit(**KERNEL)

@@ -59,7 +59,7 @@ class _Attend(torch.autograd.Function):
         n, heads, patches, width = q.shape
         out = torch.empty((n, patches, heads, width), dtype=q.dtype)
         sums = torch.empty((n, heads, patches), dtype=torch.float32)
-        _call(kernels.attend_heads, 0, scale, {"Q": q, "K": k, "V": v}, OUT=out, SUMS=sums)
+        _call(kernels.attend_heads, scale, {"Q": q, "K": k, "V": v}, OUT=out, SUMS=sums)
         ctx.save_for_backward(q, k, v, out, sums)
         ctx.scale = scale
         return out.transpose(1, 2)
@@ -74,7 +74,7 @@ class _Attend(torch.autograd.Function):
         of_all = torch.empty((n, patches, 3, heads, width), dtype=q.dtype)
         of = dict(zip(("OF_Q", "OF_K", "OF_V"), of_all.unbind(2), strict=True))
         maps = {"Q": q, "K": k, "V": v, "G": _in_rows(grad)}
-        _call(kernels.differentiate_heads, 1, ctx.scale, maps, OUT=out, SUMS=sums, **of)
+        _call(kernels.differentiate_heads, ctx.scale, maps, OUT=out, SUMS=sums, **of)
         return *of_all.permute(2, 0, 3, 1, 4).unbind(0), None
 
 
@@ -83,13 +83,14 @@ def _in_rows(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-def _call(function: Any, which: int, scale: float, maps: dict[str, Tensor], **tensors: Tensor) -> None:
-    """Have all heads computed by torch's threads. which: 0 forward, 1 backward."""
+def _call(function: Any, scale: float, maps: dict[str, Tensor], **tensors: Tensor) -> None:
+    """Have all heads computed by torch's threads; with a gradient G among the maps, backward."""
     from barlowctl.kernels.attention import heads as kernels
     from barlowctl.kernels.thread_tiles import call
 
     n, heads, patches, width = maps["Q"].shape
-    team, room = thread_team.team(), scratchpad.whole_lines(kernels.room_of(patches, width)[which])
+    team = thread_team.team()
+    room = scratchpad.whole_lines(kernels.room_of(patches, width, backward="G" in maps))
     scales = np.array([scale, scale * math.log2(math.e)], np.float32)
     strides = {
         f"{name}_{part}": 2 * stride

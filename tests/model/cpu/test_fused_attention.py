@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from timm.layers.attention import AttentionRope
@@ -79,6 +80,21 @@ def test_it_is_the_formula(heads: Heads) -> None:
             assert difference(of_qkv[:, :, which], exact) < 2**-7
         else:
             assert bool((of_qkv[:, :, which].abs() < 1e-2).all())  # the only share is 1, whatever q and k are
+
+
+@needs_vectors
+@pytest.mark.parametrize("heads", SHAPES, ids=str)
+def test_a_thread_stays_in_its_room(heads: Heads, monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms: list[tuple[np.ndarray, int]] = []
+
+    def take(size: int) -> list[int]:
+        rooms.append((np.full(size + 2**20, 171, np.uint8), size))
+        return [rooms[-1][0].ctypes.data]
+
+    monkeypatch.setattr(fused_attention.scratchpad, "take", take)
+    results(attend, *drawn(heads), 0.2)
+    assert len(rooms) == 2
+    assert all(bool((memory[size:] == 171).all()) for memory, size in rooms)
 
 
 @needs_vectors
