@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -28,15 +28,21 @@ WIDE = 4 * LANES
 """Bytes of a vector."""
 FLOAT, _HALF = ir.FloatType(), ir.IntType(16)
 VECTOR = ir.VectorType(FLOAT, LANES)
-_HALVES, _WORDS = ir.VectorType(_HALF, LANES), ir.VectorType(ir.IntType(32), LANES)
-_EACH, _HIGH, _ODD, _NEAREST, _QUIET = (ir.Constant(_WORDS, [value] * LANES) for value in (0, 16, 1, 0x7FFF, 0x7FC0))
+_EACH = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
 
 
-def load_some(b: Any, address: Any, bf16: bool) -> Any:
-    """A vector of LANES numbers at an address, which are bfloat16 there or float32."""
+def _words(count: int) -> tuple[Any, Callable[[int], Any]]:
+    """The type of so many words of 32 bits, and a vector of one of them."""
+    kind = ir.VectorType(ir.IntType(32), count)
+    return kind, lambda value: ir.Constant(kind, [value] * count)
+
+
+def load_some(b: Any, address: Any, bf16: bool, kind: Any = VECTOR) -> Any:
+    """A vector of float32 of a kind, of numbers at an address, which are bfloat16 there or float32."""
     if not bf16:
-        return load(b, address, VECTOR, 4)
-    return b.bitcast(b.shl(b.zext(load(b, address, _HALVES), _WORDS), _HIGH), VECTOR)
+        return load(b, address, kind, 4)
+    words, every = _words(kind.count)
+    return b.bitcast(b.shl(b.zext(load(b, address, ir.VectorType(_HALF, kind.count)), words), every(16)), kind)
 
 
 def store_some(b: Any, value: Any, address: Any, bf16: bool) -> None:
@@ -46,16 +52,18 @@ def store_some(b: Any, value: Any, address: Any, bf16: bool) -> None:
 
 def narrowed(b: Any, value: Any) -> Any:
     """The bits of a vector's numbers in bfloat16."""
-    if ROUNDS and LANES == 16:
-        return call(b, "llvm.x86.avx512bf16.cvtneps2bf16.512", _HALVES, [value])
-    bits = b.bitcast(value, _WORDS)
-    rounded = b.lshr(b.add(b.add(bits, _NEAREST), b.and_(b.lshr(bits, _HIGH), _ODD)), _HIGH)
-    return b.trunc(b.select(b.fcmp_unordered("uno", value, value), _QUIET, rounded), _HALVES)
+    count = value.type.count
+    halves, (words, every) = ir.VectorType(_HALF, count), _words(count)
+    if ROUNDS and count == 16:
+        return call(b, "llvm.x86.avx512bf16.cvtneps2bf16.512", halves, [value])
+    bits = b.bitcast(value, words)
+    rounded = b.lshr(b.add(b.add(bits, every(0x7FFF)), b.and_(b.lshr(bits, every(16)), every(1))), every(16))
+    return b.trunc(b.select(b.fcmp_unordered("uno", value, value), every(0x7FC0), rounded), halves)
 
 
-def constant(value: float) -> Any:
+def constant(value: float, kind: Any = VECTOR) -> Any:
     """A vector of that number."""
-    return ir.Constant(VECTOR, [value] * LANES)
+    return ir.Constant(kind, [value] * kind.count)
 
 
 def repeated(b: Any, address: Any) -> Any:
@@ -67,7 +75,22 @@ def repeated(b: Any, address: Any) -> Any:
 
 def add_product(b: Any, total: Any, one: Any, other: Any) -> Any:
     """total + one other, in one instruction where the processor has it."""
-    return call(b, f"llvm.fmuladd.v{LANES}f32", VECTOR, [one, other, total])
+    return call(b, f"llvm.fmuladd.v{total.type.count}f32", total.type, [one, other, total])
+
+
+def add_products_of_pairs(b: Any, total: Any, one: Any, other: Any) -> Any:
+    """total + one other, of which each word is a pair of numbers of bfloat16 whose products are added.
+
+    Where the processor has no instruction for it, in two steps, which is slow: so that it is right on every processor.
+    """
+    kind = total.type
+    if ROUNDS and kind.count == 16:
+        return call(b, "llvm.x86.avx512bf16.dpbf16ps.512", kind, [total, one, other])
+    _, every = _words(kind.count)
+    for first in (True, False):
+        pair = (b.shl(word, every(16)) if first else b.and_(word, every(0xFFFF0000)) for word in (one, other))
+        total = add_product(b, total, *(b.bitcast(word, kind) for word in pair))
+    return total
 
 
 def load_all(b: Any, start: Any, part: Any, count: int) -> list[Any]:

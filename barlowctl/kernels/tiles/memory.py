@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from barlowctl.kernels.float_vectors import VECTOR, load_some, store_some
+from barlowctl.kernels.float_vectors import FLOAT, load_some, store_some
 from barlowctl.kernels.vector_code import LONG, at, load, store
 
 ROWS = 16
@@ -21,7 +21,8 @@ SIDE = 2 * ROWS
 """Rows and columns that are summed at a time; and numbers of bfloat16 in a row of a tile."""
 LINE = 64
 """Bytes of a row of a tile."""
-WORDS = ir.VectorType(ir.IntType(32), ROWS)
+WORDS, VECTOR = ir.VectorType(ir.IntType(32), ROWS), ir.VectorType(FLOAT, ROWS)
+"""A line, whatever vectors the processor has."""
 _LONGS = types.int64
 
 
@@ -48,7 +49,7 @@ def add_row(typing_context, source, target):
         for half in range(2):
             place = b.add(target, LONG(half * LINE // 2))
             value = load(b, b.add(source, LONG(half * LINE)), VECTOR, 4)
-            store_some(b, b.fadd(value, load_some(b, place, True)), place, True)
+            store_some(b, b.fadd(value, load_some(b, place, True, VECTOR)), place, True)
         return context.get_dummy_value()
 
     return types.void(_LONGS, _LONGS), code

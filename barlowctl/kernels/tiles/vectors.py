@@ -13,9 +13,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from barlowctl.kernels.float_vectors import VECTOR, constant, load_some, store_some
-from barlowctl.kernels.tiles.memory import LINE, ROWS, SIDE, WORDS
-from barlowctl.kernels.vector_code import LONG, at, call, load, prefetch, repeat, store
+from barlowctl.kernels.float_vectors import add_products_of_pairs, constant, load_some, store_some
+from barlowctl.kernels.tiles.memory import LINE, ROWS, SIDE, VECTOR, WORDS
+from barlowctl.kernels.vector_code import LONG, at, load, prefetch, repeat, store
 
 AT_ONCE = 8
 """Rows whose sums are in registers, in two vectors each."""
@@ -95,8 +95,8 @@ def _multiplied(
                 place = (start, b.add(start, row), b.add(start, twice))[below % APART]
                 numbers = _repeated(b, at(b, place, LONG(number), pair))
                 for half in range(2):
-                    given = [sums[2 * below + half], numbers, columns[half]]
-                    sums[2 * below + half] = call(b, "llvm.x86.avx512bf16.dpbf16ps.512", VECTOR, given)
+                    own = 2 * below + half
+                    sums[own] = add_products_of_pairs(b, sums[own], numbers, columns[half])
         moved = [b.add(place, stream.step) for stream, place in zip(streams, places, strict=True)]
         starts = [at(b, start, LONG(PAIRS), pair) for start in lefts]
         return [*starts, at(b, right, LONG(PAIRS), _LINES), *moved, *sums]
@@ -175,7 +175,7 @@ def clear_sums(typing_context, out, row):
         for number in range(SIDE):
             place = at(b, arguments[0], LONG(number), arguments[1])
             for half in range(2):
-                store(b, constant(0.0), b.add(place, LONG(half * LINE)), 4)
+                store(b, constant(0.0, VECTOR), b.add(place, LONG(half * LINE)), 4)
         return context.get_dummy_value()
 
     return types.void(_LONGS, _LONGS), code
@@ -287,7 +287,7 @@ def multiply_added(typing_context, parts, left, left_row, right, begin, out, row
 
     def code(context, b, signature, arguments):
         def write(value, place):
-            store_some(b, b.fadd(value, load_some(b, place, True)), place, True)
+            store_some(b, b.fadd(value, load_some(b, place, True, VECTOR)), place, True)
 
         _fresh(b, arguments[:7], write, LINE // 2, _EIGHTS, _read_and_written(arguments[7:]))
         return context.get_dummy_value()
