@@ -39,7 +39,7 @@ GROUPS: tuple[tuple[str, str], ...] = (
     ("optimizer", r"multi_tensor|foreach|fused_adam|vector_norm|lpnorm"),
     (
         "matrix products",
-        r"gemm|nvjet|cutlass|splitk|^_rows(backward)?$|aten::(mm|bmm|addmm_?|baddbmm|matmul|linear|dot)$",
+        r"gemm|nvjet|cutlass|splitk|^_(biased)?rows(backward)?$|aten::(mm|bmm|addmm_?|baddbmm|matmul|linear|dot)$",
     ),
     (
         "copies",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +13,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from barlowctl import model
 from barlowctl.bench import step_profile
 from barlowctl.bench.step_profile import OTHER, group_of, grouped, parts_of, profile_step
 from barlowctl.cli.app import run as barlowctl
@@ -42,6 +46,21 @@ class Event:
     is_user_annotation: bool = False
 
 
+def test_every_layer_of_ours_has_a_group() -> None:
+    """A network's own functions of autograd; pooling and activations are of the rest, as torch's are."""
+    for module in pkgutil.walk_packages(model.__path__, "barlowctl.model."):
+        importlib.import_module(module.name)
+    functions = {kind.__name__ for kind in _all_functions(torch.autograd.Function)}
+    assert {name for name in functions if group_of(name) == OTHER} == {"_CatAvgMax", "_LookUp"}
+
+
+def _all_functions(kind: type) -> Iterator[type]:
+    for part in kind.__subclasses__():
+        if part.__module__.startswith("barlowctl.model.") and not part.__name__.endswith("Backward"):
+            yield part
+        yield from _all_functions(part)
+
+
 @pytest.mark.parametrize(
     ("name", "group"),
     [
@@ -59,6 +78,7 @@ class Event:
         ("_ConvolutionBackward", "convolutions"),
         ("_BranchInRowsBackward", "convolutions"),
         ("_RowsBackward", "matrix products"),
+        ("_BiasedRowsBackward", "matrix products"),
         ("aten::scaled_dot_product", OTHER),
         ("nvjet_hsh_256x128_64x4_1x2_h_bz_coopA_NTT", "matrix products"),
         ("void cutlass::Kernel2<cutlass_80_tensorop_bf16_s16816gemm_bf16_128x128>", "matrix products"),

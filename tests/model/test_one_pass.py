@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from barlowctl.assemble.model import build_method, move_to_device
 from barlowctl.kernels import thread_team
 from barlowctl.methods import Method
+from barlowctl.model import choose_attention, choose_convolutions, choose_linears
 from barlowctl.model.cpu.fused_blocks import choose_norms
 from barlowctl.model.cpu.fused_norm import FusedBatchNormAct2d
 from barlowctl.model.one_pass import OnePass
@@ -94,6 +95,68 @@ def test_it_is_so_in_other_families_whose_batch_norm_has_its_activation(name: st
         torch.cat([p.grad.flatten() for p in part.parameters() if p.grad is not None]) for part in (both, each)
     )
     assert (ours - theirs).norm() < 1e-2 * theirs.norm()
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("test_vit", {"init_values": 0.1}),
+        ("test_vit3", {}),
+        ("vit_small_patch16_dinov3", {"depth": 2, "embed_dim": 64, "num_heads": 2}),
+        ("eva02_tiny_patch14_224", {"img_size": 56, "depth": 2, "embed_dim": 64, "num_heads": 2}),
+        ("test_convnext", {}),
+        ("test_convnext2", {}),
+        ("test_convnext3", {}),
+    ],
+)
+def test_it_is_so_in_transformers_and_networks_with_layer_norm(name: str, args: dict[str, Any]) -> None:
+    """As a run has them: with what is chosen for a CPU."""
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=0, **args).to(memory_format=torch.channels_last)
+    each, both = copy.deepcopy(network), network
+    choose_attention(both, CPU)
+    choose_convolutions(both, CPU)
+    choose_linears(both, CPU)
+    choose_norms(both, CPU)
+    side = args.get("img_size", network.default_cfg["input_size"][-1] if hasattr(network, "patch_embed") else 64)
+    pair = [torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
+    images: list[int] = []
+    both.register_forward_hook(lambda module, inputs, output: images.append(len(output)))
+    made, expected = OnePass([both])(both, pair), [each(view) for view in pair]
+    assert images == [8]
+    torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
+    for embeddings in (made, expected):
+        torch.cat(embeddings).square().mean().backward()
+    ours, theirs = (
+        torch.cat([p.grad.flatten() for p in part.parameters() if p.grad is not None]) for part in (both, each)
+    )
+    assert (ours - theirs).norm() < 1e-4 * theirs.norm()
+
+
+@pytest.mark.parametrize(
+    ("name", "drawing"),
+    [
+        ("test_vit", {"pos_drop_rate": 0.1}),
+        ("test_vit", {"patch_drop_rate": 0.1}),
+        ("test_vit", {"attn_drop_rate": 0.1}),
+        ("test_vit", {"proj_drop_rate": 0.1}),
+        ("test_vit", {"drop_path_rate": 0.1}),
+        ("vit_small_patch16_dinov3", {"depth": 1, "patch_drop_rate": 0.1}),
+        ("test_convnext", {"drop_rate": 0.1}),
+        ("test_convnext", {"drop_path_rate": 0.1}),
+    ],
+)
+def test_a_transformer_that_draws_at_random_has_a_pass_for_each(name: str, drawing: dict[str, Any]) -> None:
+    plain = {key: value for key, value in drawing.items() if key == "depth"}
+    assert OnePass([timm.create_model(name, num_classes=0, **plain)]).goes
+    assert not OnePass([timm.create_model(name, num_classes=0, **drawing)]).goes
+
+
+def test_so_has_one_whose_patches_places_are_distorted() -> None:
+    network = timm.create_model("vit_small_patch16_dinov3", num_classes=0, depth=1)
+    assert OnePass([network]).goes
+    network.rope.aug_active = True
+    assert not OnePass([network]).goes
 
 
 @pytest.mark.parametrize("drawing", [{"drop_rate": 0.1}, {"drop_path_rate": 0.1}])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from barlowctl.model.cpu import pooled_norm
+from barlowctl.model.cpu.fused_layer_norm import choose_layer_norms, prepare_layer_norms
 from barlowctl.model.cpu.fused_norm import (
     FusedBatchNorm1d,
     FusedBatchNorm2d,
@@ -23,6 +24,7 @@ from barlowctl.model.cpu.fused_norm import (
 from barlowctl.model.cpu.fused_pooling import choose_pooling, prepare_pooling
 from barlowctl.model.cpu.pooled_norm import PoolingOfFused
 from barlowctl.model.cpu.shortcuts import begun
+from barlowctl.model.cpu.tabulated_activations import choose_activations, prepare_activations
 from barlowctl.modes import is_watched
 
 
@@ -77,13 +79,15 @@ def _is_bare(block: Any, norm: nn.Module, activation: nn.Module) -> bool:
 
 
 def choose_norms(network: nn.Module, device: torch.device) -> None:
-    """Let batch norms, and global pooling behind them, be computed by our kernels on a CPU.
+    """Let norms, global pooling behind batch norms, and activations be computed by our kernels on a CPU.
 
     Names, parameters, buffers and hooks stay.
     """
     if device.type != "cpu":
         return
     choose_pooling(network)
+    choose_layer_norms(network)
+    choose_activations(network)
     for part in network.modules():
         if type(part) is nn.BatchNorm2d and _is_plain(part):
             part.__class__ = FusedBatchNorm2d
@@ -109,11 +113,13 @@ def _choose_stem(network: ResNet) -> None:
 
 
 def prepare_norms(network: nn.Module, dtype: torch.dtype) -> None:
-    """Compile the kernels of the network's batch norms and pooling, for maps in a number format.
+    """Compile the kernels of the network's norms, pooling and activations, for maps in a number format.
 
     The first call ever takes seconds. Whoever times a step does this before, with the threads of that step.
     """
     prepare_pooling(network, dtype)
+    prepare_layer_norms(network, dtype)
+    prepare_activations(network, dtype)
     if any(type(part) is FusedResNet for part in network.modules()):
         pooled_norm.prepare(dtype)
     if any(isinstance(part, FusedNorm) for part in network.modules()):

@@ -24,6 +24,7 @@ from barlowctl.model.cpu.convolution_ways import (
 )
 from barlowctl.model.cpu.depthwise import choose_depthwise, prepare_depthwise
 from barlowctl.model.cpu.matrix_products import Product
+from barlowctl.model.cpu.patch_convolution import choose_patch_convolutions, prepare_patch_convolutions
 from barlowctl.model.cpu.seen_taps import SeenTaps, in_bf16, in_fp32, leave_out_unseen_taps
 from barlowctl.model.cpu.strided_pointwise import is_miscomputed, seen_pixels, take_seen_pixels_first
 from barlowctl.modes import in_mode, is_watched
@@ -166,8 +167,9 @@ class ProductConvolution(SeenTaps):
 def choose_convolutions(network: nn.Module, device: torch.device) -> None:
     """Let convolutions be computed as products on a CPU where that is faster; names, parameters and hooks stay.
 
-    Depthwise ones have gradients of ours (see `depthwise`). Of the others those that may meet a map smaller than their
-    kernel go without taps that see padding alone.
+    Depthwise ones have gradients of ours (see `depthwise`), and some with a bias are products (see
+    `patch_convolution`). Of the others those that may meet a map smaller than their kernel go without taps that see
+    padding alone.
     """
     if device.type != "cpu":
         return
@@ -175,6 +177,7 @@ def choose_convolutions(network: nn.Module, device: torch.device) -> None:
         if type(part) is nn.Conv2d and _is_plain(part):
             part.__class__ = ProductConvolution
     choose_depthwise(network)
+    choose_patch_convolutions(network)
     take_seen_pixels_first(part for part in network.modules() if not isinstance(part, ProductConvolution))
     leave_out_unseen_taps(network.modules())
 
@@ -189,6 +192,7 @@ def prepare_convolutions(network: nn.Module, images: Tensor, precision: str) -> 
     dtype = FORMATS.get(precision)
     if dtype is not None:
         prepare_depthwise(network, dtype)
+        prepare_patch_convolutions(network, dtype)
     if not convolutions or dtype is None:
         return
     by_winograd, by_tiles = winograd.is_usable(dtype), dtype == torch.bfloat16 and tile_products.is_usable()
