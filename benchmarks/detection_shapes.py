@@ -285,7 +285,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     write_shapes(arguments.folder, train=arguments.train, test=arguments.test, seed=arguments.seed)
-    print(f"{arguments.train} training and {arguments.test} test images in {arguments.folder}/coco and /VOCdevkit")
+    print(f"{arguments.train} training and {arguments.test} test images in {arguments.folder}/coco and VOCdevkit")
 
 
 if __name__ == "__main__":

@@ -24,24 +24,33 @@ def for_stream(text: str, stream: Any) -> str:
         return text
     width = os.environ.get("COLUMNS", "")
     try:
-        columns = int(width) if width.isdecimal() and int(width) else os.get_terminal_size(stream.fileno()).columns
+        room = int(width) if width.isdecimal() and int(width) else os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):  # no terminal of the system's
-        columns = 80
-    return folded(text, columns or 80)
+        room = 80
+    return folded(text, room or 80)
 
 
 def folded(text: str, width: int) -> str:
     """Each line as lines of at most so many columns; a piece that is longer has a line of its own, longer than that."""
-    return "\n".join(_line(line, width) if len(line) > width else line for line in text.split("\n"))
+    return "\n".join(_line(line, width) if columns(line) > width else line for line in text.split("\n"))
+
+
+def columns(text: str) -> int:
+    """Columns of a terminal that a text takes: two for a Chinese character, none for a mark over a letter."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def _line(line: str, width: int) -> str:
     name = _NAMED.match(line)
-    margin = " " * len(name[0]) if name and width - len(name[0]) >= LEAST else ""
+    margin = " " * columns(name[0]) if name and width - columns(name[0]) >= LEAST else ""
     lines, end = [line[: len(line) - len(line.lstrip())]], 0
     for piece in _PIECES.finditer(line):
         between = line[end : piece.start()] if end else ""
-        if end and len(lines[-1]) + len(between) + len(piece[0]) > width:
+        if end and columns(lines[-1] + between + piece[0]) > width:
             lines.append(margin + piece[0])
         else:
             lines[-1] += between + piece[0]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from barlowctl.amounts import counted
 from barlowctl.cli.console import Console
 from barlowctl.cli.live import duration
+from barlowctl.cli.study_screen import Listed, lowered, narrowed
 from barlowctl.train.events import Event, Notice, Sink
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class StudyDisplay:
         self.ended = set[Path]()
         self.stopping = False
         self.started = time.monotonic()
+        self.counted = 0, self.started  # cells that were finished since the start, and when that was first seen
 
     def report(self, cell: Cell, what: str | None) -> None:
         """A cell has started ("started") or ended (None, what went wrong, or `pool.STOPPED`: so will all that run)."""
@@ -58,7 +60,11 @@ class StudyDisplay:
         still = len(self.open) - len(self.ended.union(finished))
         if self.stopping or not finished:
             return 0.0
-        return (time.monotonic() - self.started) / len(finished) * still
+        if len(finished) != self.counted[0]:
+            self.counted = len(finished), time.monotonic()
+        of_a_cell = (self.counted[1] - self.started) / len(finished)
+        begun = time.monotonic() - self.counted[1]  # of the cells that run; what they take longer is not known
+        return max(of_a_cell * still - begun, of_a_cell * (still - self.at_once), 0.0)
 
     @contextmanager
     def sink(self, cell: Cell) -> Iterator[Sink]:
@@ -101,30 +107,53 @@ class _Tables:
         from rich.console import Group
         from rich.text import Text
 
+        console = self.display.console
+        progress = self._progress()
+        lines = console.rich.size.height - len(progress) - 1
+        parts: list[Any] = []
+        for table in lowered([narrowed(table, console.rich.width) for table in self._tables()], lines):
+            parts.append(
+                Text(console.plain(table), no_wrap=True, overflow="ellipsis")
+                if isinstance(table, str)
+                else console.drawn_table(table.title, table.header, table.rows)
+            )
+        return Group(*parts, *(Text(console.plain(line), no_wrap=True, overflow="ellipsis") for line in progress))
+
+    def _progress(self) -> list[str]:
+        """How many cells are finished, and where those are that run."""
         from barlowctl.runs import rundir
-        from barlowctl.study import table
         from barlowctl.study.cells import read_progress
 
-        directory, console = self.display.directory, self.display.console
-        parts: list[Any] = []
-        for study in directory.studies:
-            cells = table.formatted(table.rows(directory, study), (*table.ACCURACY, "effective_rank"))
-            parts.append(console.drawn_table(f"{study.title} ({study.source})", *cells))
-        finished = sum(cell.record is not None for cell in directory.cells)
+        cells = self.display.directory.cells
         left = self.display.left()
-        parts.append(
-            Text(
-                f"{finished} of {counted(len(directory.cells), 'cell')}" + (f", {duration(left)} left" if left else "")
-            )
-        )
-        for cell in directory.cells:
-            if cell.record is None and cell.claimed:
-                steps = read_progress(cell)
-                where = f"step {steps[0]:,} of {steps[1]:,}" if steps else "starting"
-                if rundir.is_finished(cell.path):
-                    where = "measuring"
-                parts.append(Text(console.plain(f"  {cell.label}: {where}")))
-        return Group(*parts)
+        finished = sum(cell.record is not None for cell in cells)
+        lines = [f"{finished} of {counted(len(cells), 'cell')}" + (f", {duration(left)} left" if left else "")]
+        for cell in self._running():
+            steps = read_progress(cell)
+            where = f"step {steps[0]:,} of {steps[1]:,}" if steps else "starting"
+            lines.append(f"  {cell.label}: {'measuring' if rundir.is_finished(cell.path) else where}")
+        return lines
+
+    def _running(self) -> list[Cell]:
+        return [cell for cell in self.display.directory.cells if cell.record is None and cell.claimed]
+
+    def _tables(self) -> list[Listed]:
+        from barlowctl.study import table
+
+        directory, running = self.display.directory, {cell.path for cell in self._running()}
+        listed = []
+        for study in directory.studies:
+            header, rows = table.formatted(table.rows(directory, study), (*table.ACCURACY, "effective_rank"))
+            of_rows = [
+                [directory.cell(study, variant, seed) for seed in directory.seeds_of(study, variant)]
+                for variant in study.variants
+            ]
+            number = sum(map(len, of_rows))
+            done = sum(cell.record is not None for cells in of_rows for cell in cells)
+            at = frozenset(row for row, cells in enumerate(of_rows) if running & {cell.path for cell in cells})
+            state = f"{done} of {counted(number, 'cell')}"
+            listed.append(Listed(f"{study.title} ({study.source})", header, rows, at, state))
+        return listed
 
 
 @contextmanager

@@ -157,7 +157,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Cell]]], columns: Sequence[
     from PIL import Image, ImageDraw
 
     from barlowctl.plots.images import paste_framed
-    from barlowctl.plots.text import fitted, font
+    from barlowctl.plots.text import fitted, font, suited
 
     blocks = 1 if len(rows) < 6 else 2
     per_block = -(-len(rows) // blocks)
@@ -182,7 +182,8 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Cell]]], columns: Sequence[
             pen.text((left + lefts[column], _MARGIN), fitted(name, text, widths[column]), fill=FAINT, font=text)
         for place, row in enumerate(range(block * per_block, min((block + 1) * per_block, len(rows)))):
             top = _MARGIN + _CAPTION + place * row_height
-            pen.text((left, top), fitted(rows[row][0], text, block_width), fill=INK, font=text)
+            own = suited(rows[row][0], text)
+            pen.text((left, top), fitted(rows[row][0], own, block_width), fill=INK, font=own)
             for column, image in enumerate(drawn[row]):
                 corner = (left + lefts[column], top + _CAPTION)
                 room = (widths[column] - image.width, height - image.height)

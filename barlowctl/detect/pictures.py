@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +13,9 @@ from barlowctl.detect.annotations import Annotation, DetectionImages
 from barlowctl.detect.detections import Detections
 from barlowctl.detect.regions import decoded, region_of_outline
 from barlowctl.plots.images import save_image
-from barlowctl.plots.style import INK, PAPER, SMALL, TEXT, Color, class_color
-from barlowctl.plots.text import drawable, fitted, font
+from barlowctl.plots.marks import Box, overlap, unique_colors
+from barlowctl.plots.style import INK, PAPER, SMALL, TEXT, Color, against
+from barlowctl.plots.text import fitted, font, suited
 
 SCORE = 0.5
 """Detections below it are not drawn: a detector gives a hundred of every image."""
@@ -103,7 +104,8 @@ def detected_marks(detections: Detections, classes: Sequence[str], score: float 
 
 def beside_one_another(pixels: np.ndarray, sides: Sequence[tuple[str, Sequence[Mark]]], classes: int) -> Image.Image:
     """The image once for each (caption, marks)."""
-    drawn = [draw_marks(pixels, marks, classes) for _, marks in sides]
+    colors = unique_colors([mark.label for _, marks in sides for mark in marks], classes)
+    drawn = [draw_marks(pixels, marks, colors) for _, marks in sides]
     width, height = drawn[0].size
     picture = Image.new("RGB", (len(drawn) * (width + _GAP) + _GAP, height + _CAPTION + _GAP), PAPER)
     pen, letters = ImageDraw.Draw(picture), font(TEXT, (caption for caption, _ in sides))
@@ -114,36 +116,69 @@ def beside_one_another(pixels: np.ndarray, sides: Sequence[tuple[str, Sequence[M
     return picture
 
 
-def draw_marks(pixels: np.ndarray, marks: Sequence[Mark], classes: int) -> Image.Image:
-    """An image (H, W, 3) with masks, boxes and names drawn over it, in a colour for each class."""
+def draw_marks(pixels: np.ndarray, marks: Sequence[Mark], colors: Mapping[int, Color]) -> Image.Image:
+    """An image (H, W, 3) with masks, boxes and names drawn over it. colors: of each class that a mark has."""
     shaded = pixels.astype(np.float32)
     for mark in marks:
         if mark.mask is not None:
-            shade = _MASK_SHARE * np.array(class_color(mark.label, classes), dtype=np.float32)
+            shade = _MASK_SHARE * np.array(colors[mark.label], dtype=np.float32)
             shaded[mark.mask] = (1 - _MASK_SHARE) * shaded[mark.mask] + shade
+            shaded[_edge(mark.mask)] = colors[mark.label]  # tells masks of one class apart where they touch
     scale = max(1, -(-SMALLEST // max(pixels.shape[:2])))
     image = Image.fromarray((shaded + 0.5).astype(np.uint8))
     image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(image)
     line = max(2, round(max(image.size) / 400))
-    for mark in marks:
-        left, top, right, bottom = (edge * scale for edge in mark.box)
-        corners = (left, top, max(right - 1, left), max(bottom - 1, top))
-        pen.rectangle(corners, outline=class_color(mark.label, classes), width=line)
-    for mark in marks:
-        corner = (mark.box[0] * scale, mark.box[1] * scale)
-        _draw_name(pen, image, mark.text, corner, class_color(mark.label, classes))
+    boxes = [_corners(mark, scale, image.size) for mark in marks]
+    for mark, (left, top, right, bottom) in zip(marks, boxes, strict=True):
+        color = colors[mark.label]
+        around = (left - 1, top - 1, right + 1, bottom + 1)
+        pen.rectangle(around, outline=against(color))  # a hairline shows it on a ground of its own colour
+        pen.rectangle((left, top, right, bottom), outline=color, width=line)
+    _draw_names(pen, image.size, marks, boxes, colors)
     return image
 
 
-def _draw_name(
-    pen: ImageDraw.ImageDraw, image: Image.Image, text: str, corner: tuple[float, float], color: Color
-) -> None:
-    """White on the colour of the class, above a box, or within it where there is no room."""
-    letters = font(max(SMALL, max(image.size) / 55), [text])
-    text = drawable(text, letters)
-    width, height = letters.getlength(text) + 6, letters.size + 4
-    left = min(max(corner[0], 0), max(image.width - width, 0))
-    top = corner[1] - height if corner[1] >= height else max(corner[1], 0)
-    pen.rectangle((left, top, left + width, top + height), fill=color)
-    pen.text((left + 3, top + height / 2), text, PAPER, letters, anchor="lm")
+def _edge(mask: np.ndarray) -> np.ndarray:
+    """Pixels of a mask (H, W) that have a neighbour outside of it; what is beyond the image is none."""
+    wide = np.pad(mask, 1, mode="edge")
+    inner: np.ndarray = wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
+    return mask & ~inner
+
+
+def _corners(mark: Mark, scale: int, size: tuple[int, int]) -> Box:
+    """The outermost pixels of a mark's box, within the image."""
+    left, top, right, bottom = (edge * scale for edge in mark.box)
+    left, top = min(max(left, 0), size[0] - 1), min(max(top, 0), size[1] - 1)
+    return left, top, min(max(right - 1, left), size[0] - 1), min(max(bottom - 1, top), size[1] - 1)
+
+
+def _draw_names(
+    pen: ImageDraw.ImageDraw, size: tuple[int, int], marks: Sequence[Mark], boxes: Sequence[Box],
+    colors: Mapping[int, Color],
+) -> None:  # fmt: skip
+    """Names on their classes' colours, each where no other is as far as there is room, the last mark's first."""
+    letters = font(max(SMALL, max(size) / 55), [mark.text for mark in marks])
+    fonts = [suited(mark.text, letters) for mark in marks]
+    texts = [fitted(mark.text, own, size[0] - 6) for mark, own in zip(marks, fonts, strict=True)]
+    height, areas = letters.size + 4, dict[int, Box]()
+    for number in reversed(range(len(marks))):
+        candidates = _beside(boxes[number], fonts[number].getlength(texts[number]) + 6, height, size)
+        free = (area for area in candidates if not any(overlap(area, other) for other in areas.values()))
+        areas[number] = next(free, candidates[0])
+    for number, (mark, text, own) in enumerate(zip(marks, texts, fonts, strict=True)):
+        left, top, right, bottom = areas[number]
+        pen.rectangle((left, top, right, bottom), fill=colors[mark.label])
+        pen.text((left + 3, (top + bottom) / 2), text, against(colors[mark.label]), own, anchor="lm")
+
+
+def _beside(box: Box, width: float, height: float, size: tuple[int, int]) -> list[Box]:
+    """Where the name of a box may be, the better place first: above it, or within it where there is no room; below."""
+    corners = [
+        (left, top) for top in (box[1] - height, box[1], box[3] - height, box[3]) for left in (box[0], box[2] - width)
+    ]
+    inside = [
+        (min(max(left, 0), max(size[0] - width, 0)), top) for left, top in corners if 0 <= top <= size[1] - height
+    ]
+    places = inside or [(min(max(box[0], 0), max(size[0] - width, 0)), max(min(box[1], size[1] - height), 0))]
+    return [(left, top, left + width, top + height) for left, top in places]

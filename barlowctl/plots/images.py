@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from barlowctl.files import atomic_write
 from barlowctl.plots.style import GRID, INK, PAPER, SMALL
-from barlowctl.plots.text import fitted, font
+from barlowctl.plots.text import fitted, font, suited
 
 
 def grid(rows: Sequence[Sequence[Image.Image]], captions: Sequence[Sequence[str]], *, side: int = 112) -> Image.Image:
@@ -29,7 +29,8 @@ def grid(rows: Sequence[Sequence[Image.Image]], captions: Sequence[Sequence[str]
             paste_framed(
                 image, picture.convert("RGB").resize(size, how), x + (side - size[0]) // 2, y + (side - size[1]) // 2
             )
-            draw.text((x + side // 2, y + side + 3), fitted(caption, small, side + 4), INK, small, anchor="mt")
+            own = suited(caption, small)
+            draw.text((x + side // 2, y + side + 3), fitted(caption, own, side + 4), INK, own, anchor="mt")
     return image
 
 

@@ -36,8 +36,11 @@ def heat_map(
     side = max(1, min(44 if texts is not None else 24, 900 // max(rows, columns)))
     labelled = bool(names) and side >= 10
     font, large = text.font(min(13, max(9, side - 4)), names), text.font(TITLE, [title])
-    names, title = [text.drawable(name, font) for name in names], text.drawable(title, large)
-    left = 12 + (max(round(font.getlength(name)) for name in names) + 6 if labelled else 0)
+    fonts = [text.suited(name, font) for name in names]
+    names = [text.drawable(name, own) for name, own in zip(names, fonts, strict=True)]
+    title = text.drawable(title, large)
+    widths = [round(own.getlength(name)) for name, own in zip(names, fonts, strict=True)]
+    left = 12 + (max(widths) + 6 if labelled else 0)
     top = 12 + (22 if title else 0)
     below = left if labelled else 12
     squares = Image.fromarray(colors(matrix, low, high, diverging=diverging)).resize(
@@ -49,10 +52,10 @@ def heat_map(
     draw = ImageDraw.Draw(image)
     draw.text((12, 8), title, INK, large)
     if labelled:
-        for index, name in enumerate(names):
+        for index, (name, own) in enumerate(zip(names, fonts, strict=True)):
             middle = top + index * side + side // 2
-            draw.text((left - 6, middle), name, INK, font, anchor="rm")
-            text.draw_turned(image, name, (left + index * side + side // 2, top + rows * side + 4), font)
+            draw.text((left - 6, middle), name, INK, own, anchor="rm")
+            text.draw_turned(image, name, (left + index * side + side // 2, top + rows * side + 4), own)
     if texts is not None and side >= 24:
         for row, column in np.ndindex(rows, columns):
             dark = float(colors(matrix[row, column], low, high, diverging=diverging).mean()) < 120

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from barlowctl.plots.axis import Axis
 from barlowctl.plots.style import FAINT, GRID, INK, PAPER, SMALL, TEXT, TITLE, Color, number, series_color, series_dash
-from barlowctl.plots.text import drawable, fitted, font
+from barlowctl.plots.text import drawable, fitted, font, shortened, suited
 
 Points = Sequence[tuple[float, float]]
 
@@ -71,7 +71,9 @@ def panels_image(panels: Sequence[Panel]) -> Image.Image:
     for index, name in enumerate(names):
         y = SIZE[1] * rows + 14 + LEGEND_LINE * index
         _line(pen, [(MARGIN[0], y + 8), (MARGIN[0] + 34, y + 8)], series_color(index), 3, series_dash(index))
-        pen.text((SCALE * (MARGIN[0] + 44), SCALE * (y + 8)), drawable(name, letters), INK, letters, anchor="lm")
+        own = suited(name, letters)
+        word = shortened(name, own, SCALE * (size[0] - MARGIN[0] - 44 - MARGIN[2]))
+        pen.text((SCALE * (MARGIN[0] + 44), SCALE * (y + 8)), word, INK, own, anchor="lm")
     return image.reduce(SCALE)
 
 
@@ -90,7 +92,9 @@ def _panel(
     def to_pixels(x: float, y: float) -> tuple[float, float]:
         return left + width * across.share(x), top + height * (1 - up.share(y))
 
-    pen.text((SCALE * left, SCALE * (corner[1] + (4 if panel.meaning else 14))), panel.title, INK, large)
+    pen.text(
+        (SCALE * left, SCALE * (corner[1] + (4 if panel.meaning else 14))), drawable(panel.title, large), INK, large
+    )
     pen.text((SCALE * left, SCALE * (corner[1] + 22)), fitted(panel.meaning, small, SCALE * width), FAINT, small)
     for tick in up.ticks:
         y = to_pixels(across.low, tick)[1]

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from barlowctl.plots.style import CLASSES, INK, PAPER, TEXT, TITLE, Color, class_color
-from barlowctl.plots.text import drawable, font
+from barlowctl.amounts import counted
+from barlowctl.plots.marks import CORNERS, LISTED, look, middles, places
+from barlowctl.plots.style import CLASSES, FAINT, INK, PAPER, SMALL, TEXT, TITLE, Color
+from barlowctl.plots.text import drawable, font, shortened, suited
 
-_CROSS = ((-0.4, -1.3), (0.4, -1.3), (0.4, -0.4), (1.3, -0.4), (1.3, 0.4), (0.4, 0.4), (0.4, 1.3), (-0.4, 1.3),
-          (-0.4, 0.4), (-1.3, 0.4), (-1.3, -0.4), (-0.4, -0.4))  # fmt: skip
-CORNERS: tuple[tuple[tuple[float, float], ...], ...] = ((), ((0.0, -1.4), (1.3, 0.9), (-1.3, 0.9)), _CROSS)
-"""Of a shape, in radii from its middle; none: a disc."""
+_SCALE = 2  # drawn larger and reduced: smooth marks
+_MARGIN, _TOP = 30, 30
+_NAME = 130  # pixels that a name on the map may take
 
 
 def scatter(
@@ -21,39 +22,72 @@ def scatter(
 ) -> Image.Image:
     """Points (N, 2) with the mark of their label, and a legend of at most 30 classes.
 
-    Of 11 to 30 classes a mark is one of ten colours and three shapes. Drawn at twice its size, then halved.
+    Of 11 to 60 classes a mark is one of ten colours and six shapes. Of more than 30 the names are written on the map,
+    the largest classes' first, as far as there is room; what is left out is said.
     """
-    scale, margin = 2, 30
-    legend = 190 if names and len(names) <= 30 else 0
-    big = Image.new("RGB", ((side + legend) * scale, (side + 30) * scale), PAPER)
+    count, listed = len(names), 0 < len(names) <= LISTED
+    entries = [*range(count), *([-1] if (labels < 0).any() else [])] if listed else []
+    letters = font(TEXT * _SCALE, names)
+    fonts = {label: suited(names[label], letters) if label >= 0 else letters for label in entries}
+    words = {
+        label: shortened(names[label] if label >= 0 else "unlabelled", own, 220 * _SCALE)
+        for label, own in fonts.items()
+    }
+    widest = max((fonts[label].getlength(word) for label, word in words.items()), default=0) / _SCALE
+    legend = max(100, round(widest) + 34) if listed else 0
+    big = Image.new("RGB", ((side + legend) * _SCALE, (side + _TOP) * _SCALE), PAPER)
     draw = ImageDraw.Draw(big)
-    pixels = to_pixels(points, side, margin) * scale
-    radius = scale * max(1.2, min(4.0, 120 / np.sqrt(max(len(points), 1))))
-    for index in np.random.Generator(np.random.Philox(key=0)).permutation(len(points)):
+    pixels = to_pixels(points, side, _MARGIN) * _SCALE + np.array([0, _TOP * _SCALE])
+    _points(draw, pixels, labels, count)
+    large = font(TITLE * _SCALE, [title])
+    draw.text((_MARGIN * _SCALE, 10 * _SCALE), drawable(title, large), INK, large)
+    for place, (label, word) in enumerate(words.items()):
+        y = (55 + 20 * place) * _SCALE
+        _mark(draw, (side + 9) * _SCALE, y, 5 * _SCALE, look(label, count))
+        draw.text(((side + 20) * _SCALE, y), word, INK, fonts[label], anchor="lm")
+    if count > LISTED:
+        _names(draw, pixels, labels, names, big.size)
+    return big.resize((big.width // _SCALE, big.height // _SCALE), Image.Resampling.LANCZOS)
+
+
+def _points(draw: ImageDraw.ImageDraw, pixels: np.ndarray, labels: np.ndarray, count: int) -> None:
+    """Every point, in an order that puts no class over another; those without a label are smaller and beneath."""
+    smallest = 1.2 if count <= len(CLASSES) else 2.0  # shapes need some pixels
+    radius = _SCALE * max(smallest, min(4.0, 120 / np.sqrt(max(len(pixels), 1))))
+    order = np.random.Generator(np.random.Philox(key=0)).permutation(len(pixels))
+    for index in sorted(order, key=lambda index: labels[index] >= 0) if count else order:
+        label = int(labels[index])
         x, y = pixels[index]
-        _mark(draw, x, y + 30 * scale, radius, int(labels[index]), len(names))
-    large = font(TITLE * scale, [title])
-    draw.text((margin * scale, 10 * scale), drawable(title, large), INK, large)
-    if legend:
-        small = font(TEXT * scale, names)
-        for label, name in enumerate(names):
-            y = (50 + 20 * label) * scale
-            _mark(draw, (side + 9) * scale, y + 5 * scale, 5 * scale, label, len(names))
-            draw.text(((side + 20) * scale, y + 5 * scale), drawable(name[:24], small), INK, small, anchor="lm")
-    return big.resize((big.width // scale, big.height // scale), Image.Resampling.LANCZOS)
+        _mark(draw, x, y, radius if label >= 0 or not count else 0.7 * radius, look(label, count))
 
 
-def look(label: int, count: int) -> tuple[Color, int]:
-    """The colour and the shape (0: disc, 1: triangle, 2: cross) of a class, of `count`; no other class has both."""
-    ten = len(CLASSES)
-    if label < 0 or not ten < count <= len(CORNERS) * ten:
-        return class_color(label, count), 0
-    return CLASSES[label % ten], label // ten
+def _names(
+    draw: ImageDraw.ImageDraw, pixels: np.ndarray, labels: np.ndarray, names: Sequence[str], size: tuple[int, int]
+) -> None:
+    letters = font(SMALL * _SCALE, names)
+    where = middles(pixels, labels)
+    fonts = {label: suited(names[label], letters) for label in where}
+    words = {label: shortened(names[label], own, _NAME * _SCALE) for label, own in fonts.items()}
+    named = [(where[label], own.getlength(words[label]) + 4 * _SCALE) for label, own in fonts.items()]
+    boxes = places(named, (SMALL + 2) * _SCALE, size)
+    for word, own, box in zip(words.values(), fonts.values(), boxes, strict=True):
+        if box is not None:
+            middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+            draw.text(middle, word, INK, own, anchor="mm", stroke_width=2 * _SCALE, stroke_fill=PAPER)
+    notes = []
+    if left_out := boxes.count(None):
+        notes.append(
+            f"names of {len(boxes) - left_out} of {counted(len(boxes), 'class', 'classes')}: others have no room"
+        )
+    if unlabelled := int((labels < 0).sum()):
+        notes.append(f"small and grey: {counted(unlabelled, 'unlabelled image')}")
+    corner = (_MARGIN * _SCALE, size[1] - 12 * _SCALE)
+    draw.text(corner, "; ".join(notes), FAINT, font(SMALL * _SCALE), anchor="lm")
 
 
-def _mark(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, label: int, count: int) -> None:
+def _mark(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, mark: tuple[Color, int]) -> None:
     """The mark of a class around a place; shapes of about the same area."""
-    color, shape = look(label, count)
+    color, shape = mark
     if corners := CORNERS[shape]:
         draw.polygon([(x + radius * across, y + radius * down) for across, down in corners], color)
     else:

@@ -5,7 +5,6 @@ Pillow, the SVG of a page, its CSS and matplotlib take their values from here.
 
 from __future__ import annotations
 
-import colorsys
 import math
 from typing import Any
 
@@ -50,21 +49,21 @@ def series_dash(number: int) -> tuple[int, ...]:
 
 
 def class_color(label: int, count: int) -> Color:
-    """A colour of its own for each of `count` classes; grey for -1, unlabelled.
+    """The colour of a class, of `count` classes; grey for -1, unlabelled. Of up to ten each has its own.
 
-    Those of lines except black, which a dark page does not show; where these are too few, `CLASSES`; of more than ten,
-    around the colour circle, where not everybody tells neighbours apart.
+    Those of lines except black, which a dark page does not show; where these are too few, `CLASSES`. More colours than
+    ten are not told apart by everybody: of more classes every tenth has the same, and a shape (`marks.look`) or a name.
     """
     if label < 0:
         return UNLABELLED
-    if count < len(SERIES):
-        return series_color(label)
-    if count <= len(CLASSES):
-        return CLASSES[label]
-    step = (label * 0.61803398875) % 1.0 if count > 12 else label / count
-    lightness = (0.42, 0.55, 0.34)[label % 3]
-    red, green, blue = colorsys.hls_to_rgb(step, lightness, 0.75)
-    return round(255 * red), round(255 * green), round(255 * blue)
+    return series_color(label) if count < len(SERIES) else CLASSES[label % len(CLASSES)]
+
+
+def against(color: Color) -> Color:
+    """What is read on a colour, and seen beside it: ink on a light one, else white."""
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+                        for part in (value / 255 for value in color))  # fmt: skip
+    return INK if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.3 else PAPER
 
 
 def hexadecimal(color: Color) -> str:

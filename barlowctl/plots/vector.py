@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from barlowctl.files import atomic_write
 from barlowctl.packages import required
 from barlowctl.plots import style
 from barlowctl.plots.axis import Axis
+from barlowctl.plots.lettering import Lettering, lettering
 from barlowctl.plots.panels import DOTS, Panel, sound
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 PANEL_INCHES = (3.5, 2.6)
 """Two beside one another are as wide as a page's text."""
+NAME_LETTERS = 44
+"""In a line of the legend, for each panel above it."""
 
 
 def save_panels(panels: Sequence[Panel], path: Path) -> None:
@@ -27,17 +31,20 @@ def save_panels(panels: Sequence[Panel], path: Path) -> None:
         OSError: the file cannot be written.
     """
     (matplotlib,) = required("curves as PDF or SVG need matplotlib", "matplotlib", extra="plots")
+    names = dict.fromkeys(name for panel in panels for name in panel.series)
+    letters = lettering([*names, *(panel.title for panel in panels)])
     settings: Any = style.matplotlib_settings()  # its stubs name every key
+    settings["font.family"] = letters.families
     ending = path.suffix.lower()
     with matplotlib.rc_context(settings):
-        figure = panels_figure(panels)
+        figure = panels_figure(panels, letters)
         without_time: Any = {"CreationDate": None} if ending == ".pdf" else {"Date": None}
         with atomic_write(path, durable=False) as temporary:
             figure.savefig(temporary, format=ending[1:], metadata=without_time)
 
 
-def panels_figure(panels: Sequence[Panel]) -> Figure:
-    """The figure: a series keeps its colour in all panels, and one legend names them."""
+def panels_figure(panels: Sequence[Panel], letters: Lettering) -> Figure:
+    """The figure: a series keeps its colour in all panels, and one legend names them. letters: of its texts."""
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(name for panel in panels for name in panel.series))
@@ -64,7 +71,7 @@ def panels_figure(panels: Sequence[Panel]) -> Figure:
                 linewidth=width,
             )
             entries.setdefault(name, line)
-        axes.set_title(panel.title)
+        axes.set_title(letters.written(panel.title))
         axes.set_xlabel(panel.x_label)
         heights = [y for points in lines.values() for _, y in points]
         if heights and Axis.around(heights, logarithmic=panel.log_y).logarithmic:
@@ -73,5 +80,6 @@ def panels_figure(panels: Sequence[Panel]) -> Figure:
             axes.set_xscale("log")
     for axes in grid[len(panels) :]:
         axes.remove()
-    figure.legend(entries.values(), entries.keys(), loc="outside lower left", ncols=1)
+    words = [textwrap.fill(letters.written(name), NAME_LETTERS * columns) for name in entries]
+    figure.legend(entries.values(), words, loc="outside lower left", ncols=1)
     return figure

@@ -1,4 +1,4 @@
-"""A 2-D map as one HTML page without a network: hovering shows the image, classes can be hidden, the wheel zooms."""
+"""A 2-D map as one HTML page without a network: hovering shows the image, the list of classes singles them out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from barlowctl.amounts import counted
-from barlowctl.plots.style import PAPER, UNLABELLED, class_color, css, hexadecimal
+from barlowctl.plots.marks import CORNERS, LISTED, look, middles
+from barlowctl.plots.style import CLASSES, PAPER, UNLABELLED, css, hexadecimal
 
 TILE = 56
 """Side of a thumbnail in the page's one sheet of thumbnails, in pixels."""
@@ -37,6 +38,7 @@ def map_page(
     low, high = points.min(axis=0), points.max(axis=0)
     span = float(max((high - low).max(), 1e-12))
     placed = (points - (low + high) / 2) / span
+    looks = [look(label, len(class_names)) for label in range(len(class_names))]
     data = {
         "x": [round(float(x), 5) for x in placed[:, 0]],
         "y": [round(float(y), 5) for y in placed[:, 1]],
@@ -44,7 +46,11 @@ def map_page(
         "label": [int(label) for label in labels],
         "name": list(names),
         "classes": list(class_names),
-        "colors": [hexadecimal(class_color(label, len(class_names))) for label in range(len(class_names))],
+        "colors": [hexadecimal(color) for color, _ in looks],
+        "corners": [CORNERS[shape] for _, shape in looks],
+        "middles": [[label, round(x, 5), round(y, 5)] for label, (x, y) in middles(placed, labels).items()],
+        "named": len(class_names) > LISTED,
+        "smallest": 1.6 if len(class_names) <= len(CLASSES) else 2.4,
         "unlabelled": hexadecimal(UNLABELLED),
         "perRow": per_row,
         "tile": TILE,
@@ -56,6 +62,7 @@ def map_page(
         .replace("{{title}}", html.escape(title))
         .replace("{{count}}", counted(len(points), "image"))
         .replace("{{hide}}", "; click a class to hide it" if class_names else "")
+        .replace("{{single}}", ", point at it to single it out" if class_names else "")
     )
     return page.replace("{{sheet}}", _sheet(thumbnails, per_row)).replace("{{data}}", text)
 

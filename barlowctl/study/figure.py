@@ -6,6 +6,7 @@ Drawn with matplotlib (extra `plots`), without its global state. What the paper 
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from barlowctl.files import atomic_write
 from barlowctl.packages import required
 from barlowctl.plots import style
+from barlowctl.plots.lettering import lettering
 from barlowctl.plots.style import hexadecimal
 from barlowctl.study.study import Study
 from barlowctl.study.table import Row, seeds_text
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 OURS, KNN, PAPER = (hexadecimal(color) for color in (style.BLUE, style.SKY, style.VERMILION))
 OTHERS = tuple(hexadecimal(color) for color in (style.GREEN, style.PURPLE))
 APART = 0.05
+TITLE_LETTERS = 84
+"""In a line of a title as wide as the figure."""
 ROOM = 0.03  # of an axis's length, beyond its outermost points
 PAPER_LABEL = "paper (ImageNet, ResNet-50)"
 
@@ -38,6 +42,7 @@ def save(study: Study, table: Sequence[Row], recipe: str, stem: Path) -> list[Pa
         return []
     (matplotlib,) = required("figures need matplotlib", "matplotlib", extra="plots")
     settings: Any = style.matplotlib_settings()  # its stubs name every key
+    settings["font.family"] = lettering([_title(study, table, recipe)]).families
     with matplotlib.rc_context(settings):
         figure = plot(study, table, recipe)
         without_time: dict[str, dict[str, Any]] = {
@@ -64,9 +69,16 @@ def plot(study: Study, table: Sequence[Row], recipe: str) -> Figure:
             _steps(axes, study, table)
         case "curve":
             _curve(axes, study, table)
-    incomplete = ", incomplete" if any(row["missing"] or row["failed"] for row in table) else ""
-    axes.set_title(f"{study.title} ({study.source}): recipe {recipe}, {seeds_text(table)}{incomplete}")
+    title = _title(study, table, recipe)
+    names = max(len(row["variant"]) for row in table) if study.form == "rows" else 0  # left of the title
+    axes.set_title(textwrap.fill(lettering([title]).written(title), max(TITLE_LETTERS - names, TITLE_LETTERS // 3)))
     return figure
+
+
+def _title(study: Study, table: Sequence[Row], recipe: str) -> str:
+    """What is drawn, as it was typed."""
+    incomplete = ", incomplete" if any(row["missing"] or row["failed"] for row in table) else ""
+    return f"{study.title} ({study.source}): recipe {recipe}, {seeds_text(table)}{incomplete}"
 
 
 def groups(table: Sequence[Row]) -> dict[str | None, list[Row]]:

@@ -57,3 +57,13 @@ def test_an_error_on_a_terminal_is_folded_and_its_command_is_not(columns: int, m
 def test_an_error_in_a_pipe_is_not_folded(capsys: pytest.CaptureFixture[str]) -> None:
     show_error(UserError("there is a fault " * 20 + "here", next=COMMAND), json=False)
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_wide_characters_take_two_columns_and_marks_none() -> None:
+    """A line of Chinese words was folded by the terminal, in the middle of a word."""
+    line = "\u8fd0\u884c " * 12 + "against clock: eval.every_epochs = 1"
+    lines = folded(line, 60).split("\n")
+    assert lines == ["\u8fd0\u884c " * 11 + "\u8fd0\u884c", "against clock: eval.every_epochs = 1"]
+    accented = "e\u0301 " * 20 + "end"  # 43 columns, 63 characters
+    assert folded(accented, 43) == accented
+    assert folded("  \u6570\u636e    " + "word " * 8, 40).split("\n")[1].startswith(" " * 10 + "word")

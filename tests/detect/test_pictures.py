@@ -9,8 +9,16 @@ import pytest
 from PIL import Image
 
 from barlowctl.detect.layouts import open_detection
-from barlowctl.detect.pictures import Mark, annotated_marks, detected_caption, detected_marks, draw_marks, save_pictures
-from barlowctl.plots.style import class_color
+from barlowctl.detect.pictures import (
+    Mark,
+    annotated_marks,
+    beside_one_another,
+    detected_caption,
+    detected_marks,
+    draw_marks,
+    save_pictures,
+)
+from barlowctl.plots.style import BLUE, CLASSES, INK, PAPER, SKY, VERMILION
 from tests.detect.conftest import Shapes
 from tests.detect.predicted import detected, oracle
 
@@ -19,20 +27,43 @@ def test_a_box_a_mask_and_a_name_are_where_they_belong() -> None:
     pixels = np.full((400, 500, 3), 100, dtype=np.uint8)
     mask = np.zeros((400, 500), dtype=bool)
     mask[200:300, 150:250] = True
-    drawn = np.asarray(draw_marks(pixels, [Mark((100, 150, 300, 350), 1, "cup 0.90", mask)], 3))
-    color = np.array(class_color(1, 3))
+    drawn = np.asarray(draw_marks(pixels, [Mark((100, 150, 300, 350), 1, "cup 0.90", mask)], {1: VERMILION}))
+    color = np.array(VERMILION)
     assert drawn.shape == pixels.shape
     for x, y in ((100, 250), (299, 250), (200, 349), (250, 150)):
         assert drawn[y, x].tolist() == color.tolist()
     np.testing.assert_allclose(drawn[250, 200], 0.55 * 100 + 0.45 * color, atol=1)
     assert drawn[320, 200].tolist() == drawn[250, 320].tolist() == drawn[360, 200].tolist() == [100] * 3
+    assert drawn[200, 200].tolist() == drawn[250, 249].tolist() == list(VERMILION)  # the mask's edge
+    assert drawn[250, 99].tolist() == drawn[250, 300].tolist() == list(PAPER)  # a hairline around the box
     assert (drawn[136:149, 100:160].reshape(-1, 3) == 255).all(axis=1).any()  # letters
+    light = np.asarray(draw_marks(pixels, [Mark((100, 150, 300, 350), 1, "cup 0.90")], {1: SKY}))
+    assert (light[136:149, 100:160].reshape(-1, 3) == INK).all(axis=1).any()  # ink on a light colour
+
+
+def test_names_do_not_lie_on_one_another_and_classes_have_colours_of_their_own() -> None:
+    """Of two boxes at one place one name is above the left corner, the other above the right one."""
+    pixels = np.full((400, 500, 3), 100, dtype=np.uint8)
+    box = (100.0, 150.0, 300.0, 350.0)
+    picture = beside_one_another(pixels, [("a", [Mark(box, 3, "bird"), Mark(box, 13, "boat")]), ("b", [])], 20)
+    drawn = np.asarray(picture)[22:, 8:508]
+    assert drawn[139, 101].tolist() == list(
+        CLASSES[0]
+    )  # the last mark's: it has the first choice, 3 the colour of both
+    assert drawn[139, 298].tolist() == list(CLASSES[3])
+
+
+def test_a_mark_at_an_edge_or_of_no_size_is_drawn_within_the_image() -> None:
+    pixels = np.full((300, 400, 3), 100, dtype=np.uint8)
+    for box in ((-50, -50, 500, 500), (399.5, 299.5, 399.9, 299.9), (0, 0, 0, 0), (10, 290, 60, 330)):
+        drawn = np.asarray(draw_marks(pixels, [Mark(box, 0, "a long name " * 9)], {0: BLUE}))
+        assert (drawn == BLUE).all(axis=2).sum() > 30
 
 
 def test_small_images_are_enlarged_and_boxes_with_them() -> None:
-    drawn = np.asarray(draw_marks(np.zeros((60, 80, 3), np.uint8), [Mark((20, 30, 40, 50), 0, "a")], 2))
+    drawn = np.asarray(draw_marks(np.zeros((60, 80, 3), np.uint8), [Mark((20, 30, 40, 50), 0, "a")], {0: BLUE}))
     assert drawn.shape == (240, 320, 3)
-    assert drawn[160, 80].tolist() == drawn[199, 159].tolist() == list(class_color(0, 2))
+    assert drawn[160, 80].tolist() == drawn[199, 159].tolist() == list(BLUE)
 
 
 def test_the_best_detection_is_drawn_last_and_weak_ones_are_not() -> None:

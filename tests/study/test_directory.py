@@ -389,3 +389,19 @@ def test_what_changes_the_meaning_of_a_number_stands_below_the_table(tmp_path: P
     assert f"Note on all variants: {of_all}." in sentences
     assert f"Note on {directory.cells[1].variant.name}: {of_one}." in sentences
     assert of_all in table.markdown(study, table.rows(directory, study))
+
+
+def test_a_title_is_whole_whatever_a_recipe_is_called(tmp_path: Path) -> None:
+    """It ran out of the figure, and two dollars made a formula of what stood between them."""
+    settings: Any = style.matplotlib_settings()  # its stubs name every key
+    for name, letters in (("loss", 84 - len("no-bn-no-normalization")), ("batch-size", 84)):
+        directory = study_directory(tmp_path / name, name)
+        fill(directory)
+        study = directory.studies[0]
+        recipe = f"{'x' * 70} $\\broken$"
+        rows = table.rows(directory, study)
+        with matplotlib.rc_context(settings):
+            title = figure.plot(study, rows, recipe).axes[0].get_title(loc="left")
+        assert max(map(len, title.splitlines())) <= letters
+        assert r"\$\broken\$" in title
+        assert figure.save(study, rows, recipe, tmp_path / f"{name}-figure")
