@@ -27,7 +27,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 
 from barlowctl import launcher
 from barlowctl.errors import EXIT_RANK_LOST, UserError
-from barlowctl.meeting import CONNECTING, Gone, Unreachable, by_torchrun, connect, meet
+from barlowctl.meeting import CONNECTING, Gone, Unreachable, by_torchrun, connect, meet, signs_in_store
 from barlowctl.peers import Peer, here, last_words, missing
 from barlowctl.waits import Wait
 
@@ -252,13 +252,13 @@ def joined(*, cuda: bool, time_limit: float = TIME_LIMIT) -> Iterator[Ranks]:
         yield ALONE
         return
     try:
-        (store, peers), rank, size = meet(process, time_limit), process.rank, process.size
+        (store, peers), rank, size = meet(process, time_limit, cuda=cuda), process.rank, process.size
         with Wait(f"connecting {size} processes ..."):
             init = partial(
                 dist.init_process_group, "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank,
                 world_size=size, timeout=datetime.timedelta(seconds=time_limit),
             )  # fmt: skip
-            connect(init, peers, process)
+            connect(init, peers, process, signs_in_store(process, peers))
     except Gone as error:
         lost = lost_at_start(f"rank {process.rank} of {process.size} stopped: {error}")
         lost.reported_elsewhere = not error.says

@@ -6,8 +6,6 @@ import contextlib
 import datetime
 import json
 import os
-import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,27 +15,18 @@ from typing import Any
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # documented names
 
 from barlowctl import peers, shell, waits
+from barlowctl.errors import UserError
 from barlowctl.launcher import LaunchedProcess
 from barlowctl.peers import Peer
+from barlowctl.signs_of_life import EVERY, SILENCE, SignsOfLife
+from barlowctl.store_answer import PAUSE, Unreachable, wait_until_answered
 
-UNKNOWN_SECONDS = 10.0
-"""How long a machine's name may be unknown: that of one which is just starting may come."""
-OTHER_SECONDS = 10.0
-"""How long another program may answer where the store is looked for: it may end, and rank 0 come."""
-ANSWER_SECONDS = 30.0
-"""How long something may listen without an answer: torch's store has one at once, on a machine that is busy later."""
-PAUSE = 0.2
-LONGEST_TRY = 5.0
+__all__ = ["Gone", "Unreachable", "by_torchrun", "connect", "meet", "signs_in_store", "wait_until_all_came"]
+
 SAID_EVERY = 60.0
 """Seconds after which it is said again whom a rank waits for."""
 CONNECTING = "barlowctl-connecting"
 """Name of the thread that connects to the other ranks."""
-_HELLO = struct.pack("=BIB", 0, 0x3C85F7CE, 13)  # TCPStore.cpp: VALIDATE, its magic number, PING and then a number
-_NUMBER = 0x62617277
-
-
-class Unreachable(Exception):
-    """Nothing answers there, or somebody does not come; the text says what was tried."""
 
 
 class Gone(Exception):
@@ -48,8 +37,8 @@ class Gone(Exception):
         self.says = says
 
 
-def meet(process: LaunchedProcess, time_limit: float) -> tuple[Any, list[Peer]]:
-    """The store where the ranks meet, once all are there, and the process of each.
+def meet(process: LaunchedProcess, time_limit: float, *, cuda: bool = False) -> tuple[Any, list[Peer]]:
+    """The store where the ranks meet, once all are there, and the process of each. `cuda`: this one is on a GPU.
 
     Rank 0 makes the store on its machine, unless torchrun's agent has.
 
@@ -60,8 +49,9 @@ def meet(process: LaunchedProcess, time_limit: float) -> tuple[Any, list[Peer]]:
         Unreachable: no store answered in `time_limit` seconds, or not all ranks came, or no machine is known by that
             name, or another program has the port.
         Gone: a rank that had come has ended since.
+        UserError: some compute on a GPU, others on a CPU.
     """
-    makes_store = process.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    makes_store = _makes_store(process)
     address = "localhost" if makes_store else process.address
     begun = time.monotonic()
     if not makes_store:
@@ -77,17 +67,44 @@ def meet(process: LaunchedProcess, time_limit: float) -> tuple[Any, list[Peer]]:
         if "EADDRINUSE" not in str(error):
             raise
         raise Unreachable(f"another program listens at port {process.port} of this machine already") from error
-    return store, wait_until_all_came(PrefixStore("barlowctl-meeting", store), process, time_limit, begun)
+    store, computes_on = _of_this_attempt(store, process), "a GPU" if cuda else "its CPU"
+    word = PrefixStore("barlowctl-meeting", store)
+    came = wait_until_all_came(word, process, time_limit, begun, computes_on)
+    _check_devices(came, process)
+    return store, came
 
 
-def connect(call: Callable[[], object], peers: Sequence[Peer], process: LaunchedProcess) -> None:
+def _check_devices(came: Sequence[Peer], process: LaunchedProcess) -> None:
+    """Refuse a machine whose GPUs nobody sees, where others compute on theirs: their sums would never meet.
+
+    Raises:
+        UserError: on every rank; rank 0 says it.
+    """
+    first, other = came[0], next((peer for peer in came if peer.computes_on != came[0].computes_on), None)
+    if other is None:
+        return
+    if process.rank == 0:
+        time.sleep(2 * PAUSE)  # the others read it where rank 0 has the store
+    error = UserError(
+        f"rank {came.index(other)} computes on {other.computes_on} ({other.host}), and rank 0 on {first.computes_on} "
+        f"({first.host})",
+        allowed="all ranks on GPUs, or all on CPUs: --device cuda, --device cpu",
+        next="barlowctl doctor",
+    )
+    error.reported_elsewhere, error.alone = process.rank != 0, True
+    raise error
+
+
+def connect(
+    call: Callable[[], object], peers: Sequence[Peer], process: LaunchedProcess, signs: SignsOfLife | None = None
+) -> None:
     """Make a call that connects ranks which have met: in a thread, since it would wait for one that is gone.
 
     Args:
-        peers: the process of each rank.
+        peers: the process of each rank. signs: by which ranks on other machines are missed; None: they are not.
 
     Raises:
-        Gone: a rank on this machine has ended meanwhile; the thread may go on (see `CONNECTING`).
+        Gone: a rank has ended meanwhile; the thread may go on (see `CONNECTING`).
         Exception: what the call raised.
     """
     failures: list[BaseException] = []
@@ -104,18 +121,47 @@ def connect(call: Callable[[], object], peers: Sequence[Peer], process: Launched
     while thread.is_alive():
         thread.join(PAUSE)
         if thread.is_alive():
-            _refuse_gone(came, process)
+            _refuse_gone(came, process, signs)
+            _refuse_missed(came, process, signs)
     if failures:
         _wait_for_end(came.values())
-        _refuse_gone(came, process)
+        _refuse_gone(came, process, signs)
         raise failures[0]
+    with contextlib.suppress(RuntimeError):  # who has the store may have gone on, and away
+        if signs is not None:
+            signs.connected()
 
 
-def wait_until_all_came(store: Any, process: LaunchedProcess, seconds: float, begun: float | None = None) -> list[Peer]:
+def signs_in_store(process: LaunchedProcess, peers: Sequence[Peer]) -> SignsOfLife:
+    """Signs of life of the ranks that have met, by a connection to the store that nobody waits on for long."""
+    address = "localhost" if _makes_store(process) else process.address
+    patience = datetime.timedelta(seconds=SILENCE)
+    store = TCPStore(address, process.port, process.size, False, patience, wait_for_workers=False)
+    return SignsOfLife(PrefixStore("barlowctl-signs", _of_this_attempt(store, process)), process, peers)
+
+
+def _of_this_attempt(store: Any, process: LaunchedProcess) -> Any:
+    """The store without what ranks left in it that torchrun has started anew since (`--max-restarts`).
+
+    Its agent counts: those of several machines need not have come to the same number.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    is_first = attempt == "0" or process.local_size < process.size
+    return store if is_first else PrefixStore(f"barlowctl-attempt-{attempt}", store)
+
+
+def _makes_store(process: LaunchedProcess) -> bool:
+    """Whether this rank makes the store: rank 0, unless torchrun's agent has."""
+    return process.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+
+
+def wait_until_all_came(
+    store: Any, process: LaunchedProcess, seconds: float, begun: float | None = None, computes_on: str = ""
+) -> list[Peer]:
     """Wait until every rank has left word in a store, and say whom this one waits for. The process of each.
 
     Args:
-        begun: since when the seconds count (`time.monotonic`); None: now.
+        begun: since when the seconds count (`time.monotonic`); None: now. computes_on: see `Peer`.
 
     Raises:
         Unreachable: some did not in so many seconds.
@@ -126,7 +172,7 @@ def wait_until_all_came(store: Any, process: LaunchedProcess, seconds: float, be
     came: dict[int, Peer] = {}
     absent = list(range(process.size))
     try:
-        store.set(f"here/{process.rank}", json.dumps(asdict(peers.own())))
+        store.set(f"here/{process.rank}", json.dumps(asdict(peers.own(computes_on))))
         while True:
             for rank in absent:
                 if store.check([f"here/{rank}"]):
@@ -148,8 +194,7 @@ def wait_until_all_came(store: Any, process: LaunchedProcess, seconds: float, be
     except RuntimeError as error:  # the store's end of the connection is closed
         _wait_for_end([came[0]] if 0 in came else [])
         _refuse_gone(came, process)
-        holder = "torchrun's agent" if "TORCHELASTIC_RUN_ID" in os.environ else "rank 0"
-        raise Gone(f"{holder} is gone before all ranks had come", says=_is_first(came, process)) from error
+        raise Gone(f"{_holder()} is gone before all ranks had come", says=_is_first(came, process)) from error
 
 
 def _named(ranks: list[int]) -> str:
@@ -163,10 +208,39 @@ def _wait_for_end(processes: Collection[Peer]) -> None:
         time.sleep(0.01)
 
 
-def _refuse_gone(came: Mapping[int, Peer], process: LaunchedProcess) -> None:
+def _refuse_gone(came: Mapping[int, Peer], process: LaunchedProcess, signs: SignsOfLife | None = None) -> None:
+    """Raise Gone where a process of this machine has ended, and let the other machines know."""
     if gone := [rank for rank, peer in sorted(came.items()) if peer.is_gone]:
         known = [came.get(rank, peers.own()) for rank in range(process.size)]
-        raise Gone(peers.missing(gone, known, gone=True), says=_is_first(came, process))
+        why = peers.missing(gone, known, gone=True)
+        with contextlib.suppress(RuntimeError):  # the store may be what is gone
+            if signs is not None:
+                signs.tell(why)
+        _let_read(process, signs)
+        raise Gone(why, says=_is_first(came, process))
+
+
+def _refuse_missed(came: Mapping[int, Peer], process: LaunchedProcess, signs: SignsOfLife | None) -> None:
+    """Raise Gone where a rank of any machine is missed, or the store."""
+    try:
+        why = None if signs is None else signs.look()
+    except RuntimeError:
+        _wait_for_end([came[0]])
+        _refuse_gone(came, process)
+        why = f"{_holder()} is gone before all ranks were connected"
+    if why is not None:
+        _let_read(process, signs)
+        raise Gone(why, says=_is_first(came, process))
+
+
+def _let_read(process: LaunchedProcess, signs: SignsOfLife | None) -> None:
+    """Let the others read why before this rank ends, which may have the store."""
+    if signs is not None and process.rank == 0:
+        time.sleep(EVERY + 2 * PAUSE)
+
+
+def _holder() -> str:
+    return "torchrun's agent" if "TORCHELASTIC_RUN_ID" in os.environ else "rank 0"
 
 
 def _is_first(came: Mapping[int, Peer], process: LaunchedProcess) -> bool:
@@ -182,53 +256,3 @@ def by_torchrun(process: LaunchedProcess) -> str:
         return f"torchrun --standalone --nproc-per-node {here} -m barlowctl ..."
     endpoint = shell.line("--rdzv-endpoint", f"{process.address}:{process.port}")
     return f"torchrun --nnodes {machines} --rdzv-backend c10d {endpoint} --nproc-per-node {here} -m barlowctl ..."
-
-
-def wait_until_answered(address: str, port: int, seconds: float) -> None:
-    """Wait until a store of torch's answers at a port, and leave it in peace.
-
-    Raises:
-        Unreachable: none did in so many seconds, or another program does, or no machine is known by that name.
-    """
-    begun = time.monotonic()
-    answered = 0.0  # since when another program has
-    while True:
-        waited = time.monotonic() - begun
-        try:
-            patience = max(PAUSE, min(LONGEST_TRY, seconds - waited))
-            with socket.create_connection((address, port), timeout=patience) as connection:
-                if _is_store(connection, max(PAUSE, min(ANSWER_SECONDS, seconds - waited))):
-                    return
-            answered = answered or time.monotonic()
-            if time.monotonic() - answered >= min(OTHER_SECONDS, seconds):
-                raise Unreachable("another program listens there: it does not answer as rank 0 does")
-        except (socket.gaierror, UnicodeError) as error:
-            if waited >= min(UNKNOWN_SECONDS, seconds):
-                why = getattr(error, "strerror", None) or error
-                raise Unreachable(f"no machine is known here by the name '{address}' ({why})") from error
-        except OSError as error:
-            answered = 0.0
-            if waited >= seconds:
-                why = error.strerror or error
-                raise Unreachable(f"nothing answered in {seconds:g} s ({why})") from error
-        time.sleep(PAUSE)
-
-
-def _is_store(connection: socket.socket, seconds: float) -> bool:
-    """Whether torch's store answers; True too where the torch that is installed greets in a way unknown here."""
-    return _returns_number(connection, seconds) or not _own_store_answers()
-
-
-def _returns_number(connection: socket.socket, seconds: float) -> bool:
-    with contextlib.suppress(OSError):
-        connection.settimeout(seconds)
-        connection.sendall(_HELLO + struct.pack("=I", _NUMBER))
-        return connection.recv(4, socket.MSG_WAITALL) == struct.pack("=I", _NUMBER)
-    return False
-
-
-def _own_store_answers() -> bool:
-    """Whether a store of the torch that is installed answers to the greeting: one of another release may not."""
-    own = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
-    with socket.create_connection(("localhost", own.port), timeout=LONGEST_TRY) as connection:
-        return _returns_number(connection, LONGEST_TRY)

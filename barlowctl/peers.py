@@ -20,11 +20,16 @@ ENDING = 1.0
 
 @dataclass(frozen=True)
 class Peer:
-    """A rank's process. host: its machine, for people. space: where its number means it. number: of the process."""
+    """A rank's process.
+
+    host: its machine, for people. space: where its number means it. number: of the process. computes_on: "a GPU" or
+    "its CPU"; "": not said.
+    """
 
     host: str
     space: str
     number: int
+    computes_on: str = ""
 
     @property
     def is_gone(self) -> bool:
@@ -32,9 +37,9 @@ class Peer:
         return self.space == here() and not _is_there(self.number)
 
 
-def own() -> Peer:
+def own(computes_on: str = "") -> Peer:
     """This process."""
-    return Peer(platform.node(), here(), os.getpid())
+    return Peer(platform.node(), here(), os.getpid(), computes_on)
 
 
 def here() -> str:

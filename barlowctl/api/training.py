@@ -10,6 +10,8 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Unpack
 
+import torch
+
 from barlowctl import launcher
 from barlowctl.api.arguments import checked
 from barlowctl.api.initial import weights_named
@@ -42,7 +44,8 @@ def pretrain(
     """Train a recipe, as `barlowctl pretrain` does: the same numbers, and the same run directory.
 
     Nothing is printed; `run.notices` has what should be known of it. Ctrl-C (KeyboardInterrupt) ends it after the step
-    in progress with the state saved; so does an error that `on_event` raises. `pretrain(resume=run)` goes on.
+    in progress with the state saved; so does an error that `on_event` or `stop` raises, sys.exit() among them.
+    `pretrain(resume=run)` goes on.
 
     Args:
         recipe: a shipped recipe's name, a TOML file, a `Recipe`, or its tables as a dictionary.
@@ -115,8 +118,12 @@ def pretrain_events(
                 continue
             return
 
+    gpu = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+
     def work() -> None:
         try:
+            if gpu is not None:  # each thread has a current GPU of its own
+                torch.cuda.set_device(gpu)
             pretrain(recipe, on_event=put, stop=lambda: leaving() or (stop is not None and stop()), **options)
         except BaseException as error:
             errors.append(error)
@@ -136,11 +143,14 @@ def pretrain_events(
 
 
 class _Watch:
-    """Who looks on: told of events, and asked whether to stop. What the caller's function raises ends the run."""
+    """Who looks on: told of events, and asked whether to stop. What the caller's functions raise ends the run.
+
+    sys.exit() in them too, which is raised again once the state is saved: the program is theirs.
+    """
 
     def __init__(self, on_event: OnEvent | None, stop: Callable[[], bool] | None) -> None:
         self._on_event, self._stop = on_event, stop
-        self.error: Exception | None = None
+        self.error: Exception | SystemExit | None = None
         self.stopped = False
         self.run: Path | None = None
 
@@ -150,12 +160,16 @@ class _Watch:
             return
         try:
             self._on_event(event)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.error = error
 
     def stop(self) -> bool:
         """Whether the run is to end."""
-        self.stopped = self.stopped or (self._stop is not None and self._stop())
+        if self._stop is not None and not self.stopped and self.error is None:
+            try:
+                self.stopped = self._stop()
+            except (Exception, SystemExit) as error:
+                self.error = error
         return self.stopped or self.error is not None
 
 

@@ -1,14 +1,38 @@
-"""What a run goes on with that is other than at its beginning, so that its bits are others."""
+"""What a run goes on with, or is measured with, that is other than at its beginning, so that numbers are others."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 
 from barlowctl.amounts import counted
 
 _THREADS = re.compile(r"cpu, (\d+) threads?\b")
 _LOADER = re.compile(r"fast|plain")
+
+ACCURATE_JPEG = datetime(2026, 11, 25, 14, 35, tzinfo=UTC)
+"""From when on packed JPEGs are decoded with the accurate inverse DCT (docs/loader.md)."""
+
+
+def decoded_otherwise(about: Mapping[str, object]) -> str | None:
+    """A sentence on a run that began on other pixels of the same packed JPEGs; None: it did not.
+
+    Args:
+        about: the run's run.json.
+    """
+    facts = about.get("facts")
+    loader = str(facts.get("loader", "")) if isinstance(facts, Mapping) else ""
+    if not loader.startswith("fast") or "decoder" not in loader:
+        return None
+    with suppress(ValueError, TypeError):  # a note that is damaged, or without a time zone
+        if datetime.fromisoformat(str(about.get("started"))) < ACCURATE_JPEG:
+            return (
+                "the run began before 25 November 2026, when packed JPEGs were read about a level darker: what was "
+                "measured of it then may differ by a few images"
+            )
+    return None
 
 
 def changed_since(about: Mapping[str, object], first_lines: Mapping[str, str]) -> str | None:

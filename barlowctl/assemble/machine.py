@@ -70,14 +70,23 @@ def choose_device(name: str) -> torch.device:
 
 def device_of_rank(name: str, ranks: Ranks) -> torch.device:
     """`choose_device`, and with several ranks on GPUs one GPU each: by the rank's number on its machine, or the first
-    of its own where each rank sees GPUs that no other sees (Slurm's `--gpus-per-task`).
+    of its own where each rank sees GPUs that no other sees (Slurm's `--gpus-per-task`). A rank that names its GPU has
+    that one.
 
     Raises:
-        UserError: more ranks than GPUs on this machine.
+        UserError: more ranks than GPUs on this machine, or one that several ranks name.
     """
     device = choose_device(name)
     if device.type != "cuda" or ranks.size == 1:
         return device
+    named: int | None = device.index
+    if named is not None:
+        if _is_own(frozenset([str(torch.cuda.get_device_properties(named).uuid)]), ranks):
+            return device
+        raise UserError(
+            f"--device is '{name}' on several of the {ranks.local_size} ranks of a machine",
+            allowed="a GPU of its own for each rank: --device cuda takes them by the ranks' numbers",
+        )
     count = torch.cuda.device_count()
     visible = frozenset(str(torch.cuda.get_device_properties(index).uuid) for index in range(count))
     index = 0 if _is_own(visible, ranks) else ranks.local_rank

@@ -28,7 +28,7 @@ from barlowctl.generators import own_generator
 from barlowctl.model import Preprocessing
 from barlowctl.recipe.objectives import DEFAULT
 from barlowctl.runs import rundir
-from barlowctl.runs.weights import HUB, TORCH_SUFFIXES, WHAT, refuse_missing
+from barlowctl.runs.weights import HUB, TORCH_SUFFIXES, WHAT, refuse_graph, refuse_missing
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,7 @@ def _read(path: Path, what: str) -> Weights:
         return _of_run(path, what)
     if path.is_dir():
         return _of_folder(path, what)
+    refuse_graph(str(path))
     if path.is_file():
         return _of_safetensors(path, what) if is_safetensors(path) else _of_torch_file(path, what)
     if what.startswith(HUB):

@@ -33,6 +33,7 @@ def check_run(run: str | None, official: Path | None, of_file: list[str], best: 
     from barlowctl.recipe.overrides import as_typed, without
     from barlowctl.runs import newest, rundir
     from barlowctl.runs.subjects import SUFFIXES, is_file_of_weights, refuse_other_paths
+    from barlowctl.runs.weights import GRAPHS
 
     is_file = run is not None and is_file_of_weights(run)
     if of_file and not is_file:
@@ -46,7 +47,7 @@ def check_run(run: str | None, official: Path | None, of_file: list[str], best: 
         raise UserError(f"--best is of a run, and '{run}' is a file", next="without --best")
     if is_file and push is not None:
         raise UserError(f"--push writes a card of a run, and '{run}' is a file", next="without --push --license")
-    if run is not None and Path(run).suffix in SUFFIXES:
+    if run is not None and Path(run).suffix.lower() in (*SUFFIXES, *GRAPHS):
         refuse_other_paths(run)
     if not is_file and official is None:
         newest.newest_finished() if run is None else rundir.find_state(run)

@@ -29,9 +29,10 @@ def overrides_with_init(
         )
     named = from_anywhere(init)
     if look:
-        from barlowctl.runs.weights import refuse_missing
+        from barlowctl.runs.weights import refuse_graph, refuse_missing
 
         refuse_missing(named)
+        refuse_graph(named)
     return [*(overrides or ()), f"init.weights={json.dumps(named)}"]
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from barlowctl.data.images.unreadable import Problem, UnreadableImage
 from barlowctl.data.loaders.base import SUBSTITUTES
+from barlowctl.data.loaders.thread_gpu import current_gpu, work_with
 from barlowctl.data.views import streams
 from barlowctl.detect.annotations import DetectionImages
 from barlowctl.detect.augment import (
@@ -107,7 +108,8 @@ class DetectionLoader:
         self._ranks = world_size
         self._share = slice(batch_size * rank // world_size, batch_size * (rank + 1) // world_size)
         self._replace, self._pin_memory = on_unreadable == "replace", pin_memory
-        self._pool = ThreadPoolExecutor(workers, "detection") if workers > 0 else None
+        started = (work_with, (current_gpu(pin_memory),))
+        self._pool = ThreadPoolExecutor(workers, "detection", *started) if workers > 0 else None
 
     @property
     def unreadable(self) -> list[int]:

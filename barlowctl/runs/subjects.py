@@ -8,7 +8,13 @@ from pathlib import Path
 from barlowctl.errors import UserError
 from barlowctl.files import written_as_path
 from barlowctl.runs import rundir
-from barlowctl.runs.weights import OF_OTHER_FILES, TORCH_SUFFIXES, is_written_as_on_the_hub, refuse_no_repository
+from barlowctl.runs.weights import (
+    GRAPHS,
+    OF_OTHER_FILES,
+    TORCH_SUFFIXES,
+    is_written_as_on_the_hub,
+    refuse_no_repository,
+)
 
 WHAT = (
     "a run's name or directory, one of its checkpoints (RUN/checkpoints/step-00000123), a file or folder that "
@@ -38,11 +44,13 @@ def refuse_other_paths(what: str) -> None:
         return
     if path.is_file() and path.suffix not in SUFFIXES:
         why = "is a file of another kind"
-        if path.suffix.lower() == ".onnx":
+        if kind := GRAPHS.get(path.suffix.lower()):
             why = (
-                "is an ONNX file, a graph for other runtimes, of which no network is made here: measure the run or the "
+                f"is {kind}, a graph for other runtimes, of which no network is made here: name the run or the "
                 "checkpoint that it was exported from"
             )
+            if (run := rundir.run_around(path.absolute())) is not None:
+                why += f", which is '{run}'"
     elif not os.path.lexists(path) and not (rundir.runs_home() / what).exists():
         why = "does not exist"
         if is_written_as_on_the_hub(what):

@@ -18,7 +18,14 @@ WHAT = (
 )
 TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".torch")
 """Of files of torch.save; Lightning's are .ckpt, VISSL's .torch."""
-OF_OTHER_FILES = (".onnx", ".npz", ".npy", ".h5", ".zip", ".json", ".toml", ".beton")
+GRAPHS = {
+    ".onnx": "an ONNX file",
+    ".tflite": "a TFLite file",
+    ".pb": "a TensorFlow graph",
+    ".engine": "a TensorRT engine",
+}
+"""Endings of files for other runtimes, and what such a file is."""
+OF_OTHER_FILES = (*GRAPHS, ".npz", ".npy", ".h5", ".zip", ".json", ".toml", ".beton")
 """Endings of files that hold no weights to start from, and that no name of timm's has either."""
 HUB = ("hf-hub:", "hf_hub:")
 """How timm's names of models on the Hugging Face Hub begin: hf-hub:timm/resnet50.a1_in1k."""
@@ -65,6 +72,34 @@ def _refuse_the_hubs_own_way(what: str) -> None:
             allowed=WHAT,
             next=f"--init hf-hub:{what}",
         )
+
+
+def refuse_graph(what: str) -> None:
+    """Refuse a network as another runtime has it: its layers are joined, and its weights renamed.
+
+    Raises:
+        UserError: it is one; next is the run in whose directory it lies, or a file of weights beside it.
+    """
+    path = Path(what)
+    if (kind := GRAPHS.get(path.suffix.lower())) is None or not path.is_file():
+        return
+    why = f"'{what}' is {kind}, whose layers are joined for a runtime: no training starts from it"
+    if (beside := _weights_beside(path)) is not None:
+        raise UserError(f"{why}; '{beside}' has weights", allowed=WHAT, next=shell.line("--init", beside))
+    raise UserError(
+        f"{why}; the program that made it saves its weights by torch.save(model.state_dict(), 'weights.pth')",
+        allowed=WHAT,
+        next="barlowctl runs list",
+    )
+
+
+def _weights_beside(path: Path) -> Path | None:
+    """The run in whose directory a file lies, else weights in its folder, those of its own name first; None: none."""
+    if (run := rundir.run_around(path.absolute())) is not None:
+        return run
+    beside = [file for file in path.parent.iterdir() if file.suffix in (".safetensors", *TORCH_SUFFIXES)]
+    files = [file for file in beside if file.is_file() and file.suffixes[-2:] != [".projector", ".safetensors"]]
+    return min(files, key=lambda file: (file.stem != path.stem, file), default=None)
 
 
 def refuse_missing(what: str) -> None:

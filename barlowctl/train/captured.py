@@ -27,8 +27,11 @@ class Captured:
         self.parameters = [p for p in method.parameters() if p.requires_grad]
         method.zero_grad(set_to_none=True)  # the graph makes its own
         self.graph = torch.cuda.CUDAGraph()
+        # torch keeps the stream of a process's first capture: on another GPU a step would be taken, and none captured.
+        stream = torch.cuda.Stream(views[0].device)
         computed = Computed(self.views, self.targets, Before([], {}))
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # the loader's threads go on
+        mode = "thread_local"  # the loader's threads go on
+        with torch.cuda.graph(self.graph, stream=stream, capture_error_mode=mode):
             take(computed)
         assert computed.terms is not None
         self.terms, self.norms, self.features = computed.terms, computed.norms, computed.features

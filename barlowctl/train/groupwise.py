@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 from barlowctl.errors import UserError
+
+NUMBERS = ("lr", "weight_decay", "momentum", "eta")
+"""Settings that are numbers of 0 or more."""
 
 
 class GroupwiseOptimizer(torch.optim.Optimizer, ABC):
@@ -21,6 +25,15 @@ class GroupwiseOptimizer(torch.optim.Optimizer, ABC):
     """
 
     found_inf: Tensor | None = None
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """torch's.
+
+        Raises:
+            UserError: see `refuse_impossible`.
+        """
+        refuse_impossible(type(self).__name__, {**self.defaults, **param_group})
+        super().add_param_group(param_group)
 
     @abstractmethod
     def update(self, group: dict[str, Any]) -> None:
@@ -45,8 +58,15 @@ class GroupwiseOptimizer(torch.optim.Optimizer, ABC):
         return loss
 
 
-def refuse_negative(optimizer: str, **settings: float) -> None:
-    """Raise a UserError that names the first setting that is negative (or NaN)."""
-    for name, value in settings.items():
-        if not value >= 0.0:
-            raise UserError(f"{optimizer}: {name} is {value}, but must not be negative", allowed="0 or more")
+def refuse_impossible(optimizer: str, settings: Mapping[str, Any]) -> None:
+    """Refuse rates and the like that no step can be taken with, of all parameters or of a group of them.
+
+    Raises:
+        UserError: names the first one that is negative, infinite or NaN, and of betas what is not below 1 either.
+    """
+    for name in NUMBERS:
+        if name in settings and not 0.0 <= settings[name] < math.inf:
+            raise UserError(f"{optimizer}: {name} is {settings[name]}", allowed="a number of 0 or more")
+    for beta in settings.get("betas", ()):
+        if not 0.0 <= beta < 1.0:
+            raise UserError(f"{optimizer}: a beta is {beta}", allowed="0 or more, below 1")

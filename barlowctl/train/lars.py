@@ -12,7 +12,7 @@ from torch.optim.sgd import sgd
 
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.train import fused_lars
-from barlowctl.train.groupwise import GroupwiseOptimizer, refuse_negative
+from barlowctl.train.groupwise import GroupwiseOptimizer
 
 LarsVariant = Literal["barlow-twins", "simclr", "larc"]
 LARC_EPSILON = 1e-8
@@ -53,7 +53,6 @@ class LARS(GroupwiseOptimizer):
         clip: bool = False,
         variant: LarsVariant = "barlow-twins",
     ) -> None:
-        refuse_negative("LARS", lr=lr, weight_decay=weight_decay, momentum=momentum, eta=eta)
         if variant not in get_args(LarsVariant):
             raise UserError(
                 f"unknown variant of LARS '{variant}'{did_you_mean(variant, get_args(LarsVariant))}",

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from barlowctl.distributed import RankLost, Ranks, another_rank_failed
-from barlowctl.errors import RunDiverged, RunStopped, UserError
+from barlowctl.errors import RunDiverged, RunStopped, one_line
 from barlowctl.signals import shielded
 from barlowctl.train.after_epoch import AfterEpoch
 from barlowctl.train.batch import TrainingBatch, TrainingLoader, to_device
@@ -61,7 +61,7 @@ class Loop:
         except (RunStopped, RankLost) as error:
             self.saver.say_what_is_left(error, self.go_on)
             raise
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
             if error is not self.ending.trouble:  # that was told, and has its note
                 self._broke_off(error)
             raise
@@ -131,7 +131,7 @@ class Loop:
             set_learning_rates(self.trained.optimizer, factor)
             targets = step.targets(batch.labels, batch.indices, shares, steps_begun / settings.total_steps)
             inputs = to_device(batch, self.device)
-            self.phase = "computing"
+            step.current, self.phase = None, "computing"  # the step before is not to be taken back
             computed = step.compute(inputs, targets, ends=self.ranks.size > 1 and self.ending.is_due_now())
             logged = (steps_begun + 1) % settings.log_every_steps == 0 or steps_begun == 0
             complete = logged or settings.ends_epoch(steps_begun + 1)
@@ -142,8 +142,7 @@ class Loop:
                 step.update(computed, with_norm=complete)
                 done = time.perf_counter()
                 launched = Launched(computed, epoch, factor, logged, complete, done - mark, arrived - mark, sum(shares))
-                before, self.launched = self.launched, launched
-                self.phase = "between"
+                before, self.launched, self.phase = self.launched, launched, "between"
                 if before is not None:
                     self._count(before)
                 if not step.deferred:
@@ -189,7 +188,7 @@ class Loop:
         if (what := self.step.not_finite(computed)) is not None:
             self.step.undo(computed)
             self.phase, self.launched = "between", None
-            self.save()
+            self._save_unless_saved()
             at, rates = self.progress.step, learning_rates(self.trained.optimizer, factor)
             raise RunDiverged(explain_divergence(what, at, factor, rates), next=lower_rate(self.saver.checkpoints, at))
         return computed.loss()
@@ -279,21 +278,22 @@ class Loop:
 
     def _save_if_possible(self) -> str:
         """Save, and say in words what became of the state."""
-        why = ""
-        if self.phase != "updating":
-            self._settle()
-            if self.saver.is_needed:
-                try:
+        try:
+            self._back_to_the_last_step()
+            if self.phase != "updating":
+                self._settle()
+                if self.saver.is_needed:
                     self.save()
-                except UserError as error:
-                    why = f" ({error.message})"
-        return self.saver.outcome(why)
+        except RunStopped:
+            raise
+        except Exception as error:  # the disk's, or of a device that has failed and answers nothing more
+            return self.saver.outcome(f" ({one_line(error)})")
+        return self.saver.outcome("")
 
     def _broke_off(self, error: BaseException) -> None:
         """Save what can be saved after an error that no other rank knows of."""
         if self.ranks.size > 1:  # they may be anywhere: the state is that of the last checkpoint
             return annotate(error, self.saver.newest(), self.go_on, resumable=self.saver.is_resumable)
-        self._back_to_the_last_step()
         note = self._save_if_possible()
         annotate(error, note, self.go_on, resumable=self.saver.is_resumable)
         if isinstance(error, KeyboardInterrupt) and self.saver.is_saved:

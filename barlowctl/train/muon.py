@@ -10,7 +10,7 @@ from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
 
 from barlowctl.errors import UserError
-from barlowctl.train.groupwise import GroupwiseOptimizer, refuse_negative
+from barlowctl.train.groupwise import GroupwiseOptimizer
 from barlowctl.train.polar import orthogonalize
 
 EPSILON = 1e-8  # of Adam
@@ -43,7 +43,6 @@ class Muon(GroupwiseOptimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         adapt: bool = True,
     ) -> None:
-        refuse_negative("Muon", lr=lr, weight_decay=weight_decay, momentum=momentum)
         defaults = {
             "lr": lr,
             "weight_decay": weight_decay,

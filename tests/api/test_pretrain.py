@@ -122,6 +122,46 @@ def test_an_error_of_whoever_looks_on_ends_the_run_with_its_state(recipe: Path, 
     assert barlowctl.load(tmp_path / "run").step == 2
 
 
+@pytest.mark.parametrize("last", [events.StepDone, events.RunFinished])
+def test_an_exit_of_whoever_looks_on_ends_the_program_with_the_state_saved(
+    recipe: Path, tmp_path: Path, last: type[events.Event]
+) -> None:
+    def leave(event: events.Event) -> None:
+        if isinstance(event, last) and getattr(event, "step", 2) == 2:
+            sys.exit(7)
+
+    with pytest.raises(SystemExit) as raised:
+        barlowctl.pretrain(recipe, overrides=SHORT, threads=1, out=tmp_path / "run", on_event=leave)
+    assert raised.value.code == 7
+    run = barlowctl.load(tmp_path / "run")
+    assert run.finished == (last is events.RunFinished)
+    if not run.finished:
+        assert "the state is saved" in raised.value.__notes__[0]
+        assert run.step == 2
+        assert barlowctl.pretrain(resume=run, threads=1).finished
+
+
+@pytest.mark.parametrize("error", [SystemExit(7), ZeroDivisionError("mine")])
+def test_what_the_function_raises_that_is_asked_to_stop_ends_the_run_with_its_state(
+    recipe: Path, tmp_path: Path, error: BaseException
+) -> None:
+    steps = list[int]()
+
+    def note(event: events.Event) -> None:
+        steps.extend([event.step] if isinstance(event, events.StepDone) else [])
+
+    def stop() -> bool:
+        if len(steps) == 2:
+            raise error
+        return False
+
+    with pytest.raises(type(error)) as raised:
+        barlowctl.pretrain(recipe, overrides=SHORT, threads=1, out=tmp_path / "run", on_event=note, stop=stop)
+    assert raised.value is error
+    assert "the state is saved" in error.__notes__[0]
+    assert barlowctl.load(tmp_path / "run").step == 2
+
+
 def test_a_run_that_is_told_to_stop_is_returned(recipe: Path) -> None:
     steps = list[int]()
 
@@ -146,6 +186,17 @@ def test_events_can_be_iterated_and_left(recipe: Path, tmp_path: Path) -> None:
     left = barlowctl.load(tmp_path / "left")
     assert not left.finished
     assert barlowctl.pretrain(resume=left, threads=1).result["knn"] == barlowctl.load(tmp_path / "whole").result["knn"]
+
+
+def test_a_training_in_a_thread_has_the_gpu_of_who_reads_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thread begins with the first one."""
+    chosen = list[Any]()
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda gpu: chosen.append((threading.current_thread().name, gpu)))
+    monkeypatch.setattr(training, "pretrain", lambda recipe, **options: chosen.append("trained"))
+    assert list(barlowctl.pretrain_events("quickstart")) == []
+    assert chosen == [("barlowctl pretrain", 3), "trained"]
 
 
 def test_an_argument_that_there_is_not_is_refused(recipe: Path) -> None:

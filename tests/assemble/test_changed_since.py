@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from barlowctl.assemble.changed_since import changed_since
+from barlowctl.assemble.changed_since import changed_since, decoded_otherwise
 
 BEFORE = {"device": "cpu, 1 thread, fp32", "loader": "fast (packed file, uncompressed pixels)"}
 
@@ -35,3 +35,26 @@ def test_what_became_other_is_named(now: dict[str, str], words: str | None) -> N
 @pytest.mark.parametrize("about", [{}, {"facts": None}, {"facts": {"device": 3}}])
 def test_a_run_that_noted_nothing_is_not_spoken_of(about: dict[str, Any]) -> None:
     assert changed_since(about, BEFORE) is None
+
+
+BY_JPEG = "fast (packed file, ffcv's decoder)"
+
+
+@pytest.mark.parametrize(
+    ("started", "loader", "is_said"),
+    [
+        ("2026-11-23T10:00:00+0000", BY_JPEG, True),
+        ("2026-11-25T15:34:00+0100", BY_JPEG, True),
+        ("2026-11-25T14:36:00+0000", BY_JPEG, False),
+        ("2026-11-23T10:00:00+0000", BEFORE["loader"], False),
+        ("2026-11-23T10:00:00+0000", "plain (a folder of images)", False),
+        ("2026-11-23T10:00:00", BY_JPEG, False),
+        ("yesterday", BY_JPEG, False),
+        (None, BY_JPEG, False),
+    ],
+)
+def test_a_run_that_began_on_other_pixels_says_so(started: str | None, loader: str, is_said: bool) -> None:
+    """Packed JPEGs were decoded otherwise in the first two days."""
+    text = decoded_otherwise({"started": started, "facts": {"loader": loader}})
+    assert (text is not None and "about a level darker" in text) == is_said
+    assert decoded_otherwise({"started": started}) is None

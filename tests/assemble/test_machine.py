@@ -102,6 +102,10 @@ def test_a_rank_takes_a_gpu_by_its_number_or_the_one_that_it_alone_sees(monkeypa
     assert current == [1, 0]
     with pytest.raises(UserError, match="2 ranks on a machine with 1 GPUs"):
         device_of_rank("auto", rank_of_two(["b"]))
+    see("a", "b")  # a script that names each rank's
+    assert device_of_rank("cuda:0", rank_of_two(["b"])) == torch.device("cuda", 0)
+    with pytest.raises(UserError, match="--device is 'cuda:0' on several of the 2 ranks of a machine"):
+        device_of_rank("cuda:0", rank_of_two(["a"]))
 
 
 @pytest.mark.usefixtures("no_number_of_threads")

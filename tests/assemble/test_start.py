@@ -338,7 +338,7 @@ def test_nothing_in_common_is_refused_even_in_part(tmp_path: Path) -> None:
         ("a.gguf", b"GGUF\3\0\0\0", "it is a GGUF file of quantized weights"),
         ("a.h5", b"\x89HDF\r\n\x1a\n", "it is an HDF5 file, as Keras writes them"),
         ("a.npy", b"\x93NUMPY\1\0", "it is an array of NumPy"),
-        ("a.onnx", b"\x08\x08\x12\x07pytorch", "it is an ONNX graph"),
+        ("a.onnx", b"\x08\x08\x12\x07pytorch", "is an ONNX file, whose layers are joined"),
         ("a.pth.gz", b"\x1f\x8b\x08\0", "it is compressed by gzip"),
         ("index.json", b'{"weight_map": {}}', "it is JSON text, which may name the files"),
         ("https://example.org/weights.pth", None, "is an address"),
@@ -480,3 +480,24 @@ def test_a_name_that_a_run_and_a_model_share_is_said_where_the_model_cannot_be_h
     (tmp_path / "resnet18" / "recipe.toml").touch()
     with pytest.raises(UserError, match=r"could not be had.*the run of that name is .*resnet18"):
         read_weights("resnet18")
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        ((), None),
+        (("other.pth",), "other.pth"),
+        (("a.pth", "net.safetensors", "net.projector.safetensors"), "net.safetensors"),
+        (("recipe.toml", "net.safetensors"), ""),
+    ],
+)
+def test_a_graph_of_another_runtime_leads_to_weights_near_it(
+    tmp_path: Path, files: tuple[str, ...], named: str | None
+) -> None:
+    """Its own name first, a projector never; in a run's directory to the run. It led to naming another file."""
+    for file in ("net.onnx", *files):
+        (tmp_path / file).touch()
+    with pytest.raises(UserError, match=r"net\.onnx' is an ONNX file, whose layers are joined") as refused:
+        read_weights(str(tmp_path / "net.onnx"))
+    near = tmp_path / named if named else tmp_path
+    assert refused.value.next == ("barlowctl runs list" if named is None else f"--init {near}")

@@ -272,7 +272,7 @@ def test_a_file_of_another_kind_is_called_that(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "graph.onnx").touch()
     assert barlowctl(["probe", str(tmp_path / "graph.onnx"), "--data", "fashion-mnist"]) == 2
     error = capsys.readouterr().err
-    assert "graph.onnx' is an ONNX file, a graph for other runtimes, of which no network is made here: measure" in error
+    assert "graph.onnx' is an ONNX file, a graph for other runtimes, of which no network is made here: name" in error
     assert "wrote in any format but onnx, " in error
 
 

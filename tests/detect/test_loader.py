@@ -143,6 +143,17 @@ def test_batches_are_the_same_from_any_iteration_on_and_with_threads(shapes: Sha
     loader.close()
 
 
+def test_threads_work_with_the_gpu_of_who_starts_them(shapes: Shapes, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = list[int]()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
+    with DetectionLoader(open_coco(shapes.coco, "train"), **SETTINGS, workers=1, pin_memory=True) as loader:
+        next(loader.epoch(0))
+    assert chosen == [3]
+
+
 def test_an_image_that_is_twice_in_an_iteration_is_drawn_twice(shapes: Shapes) -> None:
     images = open_coco(shapes.coco, "train")
     batch = next(DetectionLoader(images, **{**SETTINGS, "batch_size": 32}).epoch(0))

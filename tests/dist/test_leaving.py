@@ -70,7 +70,8 @@ def closing(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
     monkeypatch.setattr(distributed, "LAST_WORDS", 0.5)
     monkeypatch.setattr(distributed, "PrefixStore", lambda name, store: store)
-    monkeypatch.setattr(distributed, "meet", lambda *_: (Store(), [own(), own()]))
+    monkeypatch.setattr(distributed, "meet", lambda *_, cuda: (Store(), [own(), own()]))
+    monkeypatch.setattr(distributed, "signs_in_store", lambda *_: None)
     monkeypatch.setattr(distributed.dist, "init_process_group", lambda *_, **__: None)
     monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: allowed.wait(30))
     yield allowed

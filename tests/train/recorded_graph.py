@@ -90,3 +90,4 @@ def use_recorded_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `Captured` record on the CPU what a CUDA device would capture."""
     monkeypatch.setattr(torch.cuda, "CUDAGraph", RecordedGraph)
     monkeypatch.setattr(torch.cuda, "graph", _capture)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: device)

@@ -31,6 +31,20 @@ def test_a_replayed_step_is_the_one_that_was_captured(
         assert torch.equal(same[key], value), key
 
 
+def test_a_step_is_captured_on_a_stream_of_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own is of the GPU that a process captured on first: on another one nothing would be captured."""
+    use_recorded_graphs(monkeypatch)
+    capture, streams = torch.cuda.graph, []
+
+    def noting(graph: Any, **settings: Any) -> Any:
+        streams.append(settings["stream"])
+        return capture(graph, **settings)
+
+    monkeypatch.setattr(torch.cuda, "graph", noting)
+    trained("byol", captures=True)
+    assert streams == [torch.device("cpu")]
+
+
 class OnOneDevice(TorchDispatchMode):
     """Raises where a tensor of the host takes part, or numbers of it become one: a copy would be waited for."""
 

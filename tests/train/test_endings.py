@@ -14,10 +14,11 @@ import pytest
 import torch
 from torch import nn
 
-from barlowctl.errors import RunStopped, UserError, one_line
+from barlowctl.errors import RunDiverged, RunStopped, UserError, one_line
 from barlowctl.signals import stop_requests
 from barlowctl.train import checkpoint, engine
 from barlowctl.train.events import CheckpointSaved, EpochDone, Evaluated, Event, Notice, StepDone
+from barlowctl.train.step import TrainingStep
 from tests.train.test_engine import SETTINGS, Batch, Loader, Recorder, final_bytes, make, to_input
 
 EVERY_STEP = replace(SETTINGS, log_every_steps=1)
@@ -66,6 +67,11 @@ def run(folder: Path, *, loader: Any = None, emit: Any = None, prepare: Any = No
     return recorder
 
 
+def spoiled(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    """A hook after which nothing is a number."""
+    return output * torch.nan
+
+
 def saved_step(folder: Path) -> int:
     return checkpoint.load_latest(folder / "checkpoints").state.step
 
@@ -77,6 +83,47 @@ def resumes_bit_identically(folder: Path, **options: Any) -> Recorder:
     resumed = run(folder, resume=True, **options)
     assert final_bytes(folder) == final_bytes(whole)
     return resumed
+
+
+def test_an_interrupt_before_a_step_begins_leaves_the_step_before_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Running statistics among it, which are copied when a step begins."""
+    compute, calls = TrainingStep.compute, list[int]()
+
+    def interrupted(step: TrainingStep, *arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return compute(step, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingStep, "compute", interrupted)
+        with pytest.raises(RunStopped, match="stopped at step 2 of"):
+            run(tmp_path / "interrupted")
+    resumes_bit_identically(tmp_path / "interrupted")
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), ZeroDivisionError("theirs")])
+def test_whatever_whoever_is_asked_to_stop_raises_the_state_is_saved(tmp_path: Path, error: BaseException) -> None:
+    calls = list[int]()
+
+    def stop() -> bool:
+        calls.append(1)
+        if len(calls) == 4:
+            raise error
+        return False
+
+    method, optimizer = make()
+    with pytest.raises(type(error)) as raised:
+        engine.train(
+            method, Loader(), optimizer, EVERY_STEP, to_input=to_input, device=torch.device("cpu"),
+            emit=Recorder(), checkpoints=tmp_path / "run" / "checkpoints", recipe_digest="d", stop=stop,
+        )  # fmt: skip
+    step = saved_step(tmp_path / "run")
+    assert step > 0
+    assert f"the state of step {step} is saved" in raised.value.__notes__[0]
+    resumes_bit_identically(tmp_path / "run")
 
 
 def forward_fails(error: BaseException, at: int) -> Any:
@@ -154,6 +201,55 @@ def test_an_error_inside_a_step_saves_the_state_before_it(tmp_path: Path, error:
         run(parts, prepare=forward_fails(copy.copy(error), 7))
     assert "the state of step 6 is saved" in one_line(raised.value)
     resumes_bit_identically(parts)
+
+
+def test_an_error_of_a_device_that_answers_nothing_more_says_what_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As CUDA's illegal addresses: whatever follows fails too, and the error is the first one."""
+    lost, compute, calls = RuntimeError("CUDA error: an illegal memory access"), TrainingStep.compute, list[int]()
+
+    def failing(step: TrainingStep, *arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        computed = compute(step, *arguments, **options)
+        if len(calls) == 4:
+            raise lost
+        return computed
+
+    def fails(step: TrainingStep, computed: Any = None) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access, again")
+
+    monkeypatch.setattr(TrainingStep, "compute", failing)
+    monkeypatch.setattr(TrainingStep, "undo", fails)
+    with pytest.raises(RuntimeError) as raised:
+        run(tmp_path / "run", settings=replace(EVERY_STEP, checkpoint_every_steps=2))
+    assert raised.value is lost
+    (note,) = lost.__notes__
+    assert note.startswith(
+        "the state could not be saved (RuntimeError: CUDA error: an illegal memory access, again); the newest "
+        "checkpoint is of step 2: "
+    )
+    assert saved_step(tmp_path / "run") == 2
+
+
+def test_a_state_that_is_saved_already_is_not_written_again_where_the_next_step_diverges(tmp_path: Path) -> None:
+    """For a moment there would be neither."""
+
+    def spoil(method: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        def to_nan(module: nn.Module, inputs: Any, output: Any) -> Any:
+            count.append(1)
+            return output * torch.nan if len(count) > 2 * 2 else output
+
+        count = list[int]()
+        method.backbone.register_forward_hook(to_nan)
+
+    with pytest.raises(RunDiverged):
+        run(tmp_path / "run", prepare=spoil)
+    saved = tmp_path / "run" / "checkpoints" / f"step-{saved_step(tmp_path / 'run'):08d}"
+    before = saved.stat().st_ino
+    with pytest.raises(RunDiverged, match="the state is saved"):
+        run(tmp_path / "run", resume=True, prepare=lambda method, _: method.backbone.register_forward_hook(spoiled))
+    assert saved.stat().st_ino == before
 
 
 def test_weights_that_were_half_changed_are_not_saved(tmp_path: Path) -> None:

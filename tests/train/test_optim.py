@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn
 from barlowctl.errors import UserError
 from barlowctl.train.groups import parameter_groups
 from barlowctl.train.lars import LARS
+from barlowctl.train.muon import Muon
 from barlowctl.train.optim import build_optimizer, set_learning_rates
 from tests.oracles.lars import larc_trajectory, simclr_trajectory, trajectory
 
@@ -283,3 +285,23 @@ def test_bad_settings_are_named() -> None:
         build_optimizer(nn.ReLU(), "lars", lr=0.1, lr_biases=0.1, weight_decay=0.0)
     with pytest.raises(UserError, match=r"momentum is -0\.1"):
         LARS([nn.Parameter(torch.ones(2))], lr=0.1, momentum=-0.1)
+
+
+@pytest.mark.parametrize("optimizer", [LARS, Muon])
+@pytest.mark.parametrize("value", [-0.1, math.inf, math.nan])
+@pytest.mark.parametrize("name", ["lr", "weight_decay", "momentum"])
+def test_settings_that_no_step_can_be_taken_with_are_refused(optimizer: Any, name: str, value: float) -> None:
+    """Of all parameters, and of a group of them."""
+    kind = optimizer.__name__
+    with pytest.raises(UserError, match=rf"^{kind}: {name} is {value}$"):
+        optimizer([nn.Parameter(torch.ones(2, 2))], **{"lr": 0.1, name: value})
+    groups = [{"params": [nn.Parameter(torch.ones(2, 2))]}, {"params": [nn.Parameter(torch.ones(2, 2))], name: value}]
+    with pytest.raises(UserError, match=rf"^{kind}: {name} is {value}$"):
+        optimizer(groups, lr=0.1)
+
+
+def test_a_trust_coefficient_and_betas_are_numbers_of_their_range() -> None:
+    with pytest.raises(UserError, match=r"^LARS: eta is inf$"):
+        LARS([nn.Parameter(torch.ones(2, 2))], lr=0.1, eta=math.inf)
+    with pytest.raises(UserError, match=r"^Muon: a beta is 1\.0$"):
+        Muon([nn.Parameter(torch.ones(2, 2))], lr=0.1, betas=(0.9, 1.0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -25,17 +25,16 @@ def encoded_in_order(
 ) -> Generator[tuple[str, int, Stored | Unreadable], None, None]:
     """(name, label, what to store or why not) of every picture, in order; a bounded number ahead.
 
-    how: `encode`'s options. A source of one thread (`Source.of_one_thread`) is read by the thread that iterates.
+    how: `encode`'s options. Of a source of one thread (`Source.of_one_thread`) the thread that iterates begins to read.
     """
 
-    def work(index: int, given: Picture | Unreadable | None) -> tuple[str, int, Stored | Unreadable]:
+    def work(index: int, begun: Callable[[], Picture] | Unreadable | None) -> tuple[str, int, Stored | Unreadable]:
         name, label = source.describe(index)
         name = written(name)
-        picture = _read(source, index) if given is None else given
-        if isinstance(picture, Unreadable):
-            return name, label, picture
+        if isinstance(begun, Unreadable):
+            return name, label, begun
         try:
-            return name, label, encode(picture, **how)
+            return name, label, encode(source[index] if begun is None else begun(), **how)
         except Unreadable as error:
             return name, label, error
         except OSError as error:
@@ -45,7 +44,7 @@ def encoded_in_order(
     pending: deque[Future[tuple[str, int, Stored | Unreadable]]] = deque()
     try:
         for index in range(len(source)):
-            pending.append(pool.submit(work, index, _read(source, index) if source.of_one_thread else None))
+            pending.append(pool.submit(work, index, _begun(source, index) if source.of_one_thread else None))
             if len(pending) > workers * PENDING_PER_THREAD:
                 yield pending.popleft().result()
         while pending:
@@ -54,10 +53,10 @@ def encoded_in_order(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read(source: Source, index: int) -> Picture | Unreadable:
-    """A picture, or why it cannot be read."""
+def _begun(source: Source, index: int) -> Callable[[], Picture] | Unreadable:
+    """A picture whose reading has begun (see `Source.begin`), or why it cannot be read."""
     try:
-        return source[index]
+        return source.begin(index)
     except Unreadable as error:
         return error
     except OSError as error:

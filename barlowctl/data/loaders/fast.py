@@ -24,6 +24,7 @@ from barlowctl.data.loaders.batch import ViewBatch
 from barlowctl.data.loaders.kernel import FileIndex, Scratch, fill
 from barlowctl.data.loaders.plan import EpochPlan, Sharing
 from barlowctl.data.loaders.ring import EpochInFlight, Slot
+from barlowctl.data.loaders.thread_gpu import current_gpu, work_with
 from barlowctl.data.views import draws
 from barlowctl.data.views.spec import Spec
 
@@ -38,8 +39,9 @@ class _Tasks(queue.SimpleQueue[Any]):
     """Chunks to fill; None ends a thread."""
 
 
-def _work(tasks: _Tasks, scratch_arguments: tuple[Any, ...]) -> None:
+def _work(tasks: _Tasks, gpu: int | None, scratch_arguments: tuple[Any, ...]) -> None:
     """A thread: take chunks until told to end. Knows the loader only through its tasks."""
+    work_with(gpu)
     scratch = Scratch(*scratch_arguments)
     while (task := tasks.get()) is not None:
         loader, run, slot, low, high = task
@@ -110,6 +112,7 @@ class FastLoader(ViewLoader):
         self.on_unreadable = on_unreadable
         self._index = FileIndex(source, self.plan.members, decoder)
         self._specs = np.stack([draws.encode(spec) for spec in views])
+        self._pin_memory = pin_memory
         self._slots: list[Slot] | None = None
         self._make_slots: Callable[[], list[Slot]] = lambda: [
             Slot(self.plan.share, views, channels, pin_memory) for _ in range(max(2, buffers))
@@ -159,8 +162,8 @@ class FastLoader(ViewLoader):
         if self._slots is None:
             self._slots = self._make_slots()
         while len(self._threads) < self.threads:
-            arguments = (self._specs, self.channels)
-            thread = threading.Thread(target=_work, args=(self._tasks, arguments), name="barlowctl-loader", daemon=True)
+            arguments = (self._tasks, current_gpu(self._pin_memory), (self._specs, self.channels))
+            thread = threading.Thread(target=_work, args=arguments, name="barlowctl-loader", daemon=True)
             thread.start()
             self._threads.append(thread)
         return self._slots
@@ -189,7 +192,8 @@ class FastLoader(ViewLoader):
                 raise run.error
             if run.stopped:
                 raise RuntimeError("this epoch was ended: the loader was closed or began another one")
-        slot.waits.clear()  # the threads have waited for all of them
+        if count:
+            slot.waits.clear()  # the threads have waited for all of them
         indices = slot.indices[:count].copy()
         batch = ViewBatch(
             views=tuple(view[:count] for view in slot.views),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from barlowctl.channels import MOST_CHANNELS
 from barlowctl.data.images.array_axes import bands_last, without_a_single_band
@@ -129,6 +129,19 @@ def stored(image: Any, name: str) -> bytes | np.ndarray:
     if hasattr(image, "__array__"):
         return _pixels(np.asarray(image), channels_first=False)
     raise Unreadable("it is None" if image is None else f"it is {kind_of(image)}, and no image")
+
+
+def is_to_be_decoded(image: Any) -> bool:
+    """Whether Pillow has yet to decode an image, of a file or of bytes: any thread may, without code of somebody's."""
+    if not (isinstance(image, ImageFile.ImageFile) and image.tile):
+        return False
+    stream = image.fp.raw if isinstance(image.fp, io.BufferedReader) else image.fp
+    return type(stream) in (io.FileIO, io.BytesIO)
+
+
+def is_of_numbers(image: Any) -> bool:
+    """Whether an image is an array or a tensor, whose memory its owner may write over."""
+    return isinstance(image, np.ndarray) or is_tensor(image)
 
 
 def is_tensor(value: Any) -> bool:

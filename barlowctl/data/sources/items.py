@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,9 @@ from barlowctl.data.sources.item import (
     WITHOUT_TRANSFORM,
     Item,
     file_of,
+    is_of_numbers,
     is_tensor,
+    is_to_be_decoded,
     parted,
     stored,
 )
@@ -101,11 +103,31 @@ class Items(Source):
         return self._survey.names[index], int(self._labels[index])
 
     def __getitem__(self, index: int) -> Picture:
-        name, label = self.describe(index)
+        return self.begin(index)()
+
+    def begin(self, index: int) -> Callable[[], Picture]:
+        """See `Source.begin`: somebody's code is asked for the item here, and what it gives may be written over then.
+
+        What Pillow has not decoded yet, and the checksum, are left for later.
+        """
+        name, _ = self.describe(index)
         if (file := self._survey.files.get(index)) is not None:
-            return Picture(name, label, stored(file, name))
-        data = self._data(self._item(index), name)
-        if data is None or self._survey.extents[index, 1] not in (-1, _extent(data)[1]):
+            return lambda: self._picture(index, stored(file, name), is_file=True)
+        item = self._item(index)
+        if is_to_be_decoded(item.image):
+            return lambda: self._picture(index, self._data(item, name))
+        data = self._data(item, name)
+        own = data.copy() if isinstance(data, np.ndarray) and self._own and is_of_numbers(item.image) else data
+        return lambda: self._picture(index, own)
+
+    def _picture(self, index: int, data: bytes | np.ndarray | None, *, is_file: bool = False) -> Picture:
+        """A picture of what an item has given.
+
+        Raises:
+            UserError: it is another one than at first.
+        """
+        name, label = self.describe(index)
+        if data is None or not (is_file or self._survey.extents[index, 1] in (-1, _extent(data)[1])):
             raise self._another(name)
         return Picture(name, label, data)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -42,7 +42,8 @@ class Source(abc.ABC):
     other_classes: whether folders that are no classes become some with `data pack --class-folders inner`.
     deeper_classes: whether images lie deeper than the class folders, and other folders may be the classes.
     in_memory: whether a program gave them: `path` is then no place, but what to call them.
-    of_one_thread: whether the thread that opened it is to read it: code of somebody's may hold what is that thread's.
+    of_one_thread: whether the thread that opened it is to `begin` reading: code of somebody's may hold what is that
+        thread's.
     opened: what `open_source` was given, which may have other splits too; None: nothing on the disk.
     read_with: the choices that somebody made of `ReadOptions`, by name.
     """
@@ -81,6 +82,10 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def __getitem__(self, index: int) -> Picture:
         """Read one picture. Safe to call from several threads."""
+
+    def begin(self, index: int) -> Callable[[], Picture]:
+        """Begin to read one picture in the thread that opened the source; what is left to do, any thread may call."""
+        return functools.partial(self.__getitem__, index)
 
     def column(self, name: str) -> list[object]:
         """What stands in a column of its table, for each picture.
@@ -131,6 +136,9 @@ class Picked(Source):
 
     def __getitem__(self, index: int) -> Picture:
         return self._source[self._rows[index]]
+
+    def begin(self, index: int) -> Callable[[], Picture]:
+        return self._source.begin(self._rows[index])
 
     def file(self, index: int) -> Path | None:
         return self._source.file(self._rows[index])

@@ -14,6 +14,11 @@ EXAMPLES = 3
 
 LONGEST_NAME = 200
 
+MOST_KINDS = 50
+"""Kinds that are told apart: of files with random endings each would be one, and a packed file has no room for all."""
+
+OTHERS = "files of other kinds"
+
 
 @dataclass
 class Skipped:
@@ -69,9 +74,19 @@ class ScanReport:
         kinds = {
             kind: {"count": skipped.count, "examples": [_shortened(name) for name in skipped.examples]}
             | ({"next": skipped.next} if skipped.next else {})
-            for kind, skipped in sorted(self.skipped.items())
+            for kind, skipped in sorted(self._kinds().items())
         }
         return {"passed_over": kinds, "notes": list(self.notes)}
+
+    def _kinds(self) -> dict[str, Skipped]:
+        """Kinds of what was skipped: those with advice and the most frequent ones, and the rest as one."""
+        if len(self.skipped) <= MOST_KINDS:
+            return self.skipped
+        ranked = sorted(self.skipped, key=lambda kind: (not self.skipped[kind].next, -self.skipped[kind].count, kind))
+        rest = [self.skipped[kind] for kind in ranked[MOST_KINDS - 1 :]]
+        names = sorted(name for skipped in rest for name in skipped.examples)
+        others = Skipped(sum(skipped.count for skipped in rest), names[:EXAMPLES])
+        return {**{kind: self.skipped[kind] for kind in ranked[: MOST_KINDS - 1]}, OTHERS: others}
 
     def first_lines(self) -> dict[str, str]:
         """For a run's first lines: what was skipped, and the notes; empty where there is neither."""

@@ -526,3 +526,36 @@ def test_a_real_file(tmp_path) -> None:
         batches = read(loader)
         assert_same(by_sample(batches), by_sample(read(expected)))
     assert batches[0][0] == batches[0][1]
+
+
+def test_a_batch_without_images_does_not_let_go_of_buffers(source: MemoryBeton) -> None:
+    """Nobody waits before such a batch; who fills its buffers next does."""
+    sharing = {"subset": np.arange(5), "batch_size": 2, "rank": 0, "world_size": 2, "buffers": 2}
+    with make(source, **sharing) as loader:
+        batches = loader.epoch(0)
+        held = next(batches)
+        event = HeldEvent()
+        held.hold(event)
+        assert [len(batch.indices) for batch in batches] == [1, 0]  # the last one in the buffers that are held
+        threading.Timer(0.2, event.done.set).start()
+        begun = time.monotonic()
+        next(loader.epoch(1))
+        assert time.monotonic() - begun > 0.15
+
+
+def test_threads_work_with_the_gpu_of_who_starts_them(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they would wait for its events from the first GPU, and make a context there."""
+    chosen, empty = list[tuple[str, int]](), torch.empty
+
+    def without_pages(*size: int, pin_memory: bool = False, **options: torch.dtype) -> torch.Tensor:
+        return empty(*size, **options)
+
+    monkeypatch.setattr(torch, "empty", without_pages)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda gpu: chosen.append((threading.current_thread().name, gpu)))
+    with make(source, threads=1, pin_memory=True) as loader:
+        next(loader.epoch(0))
+    with make(source, threads=1) as loader:  # for a CPU
+        next(loader.epoch(0))
+    assert chosen == [("barlowctl-loader", 3)]

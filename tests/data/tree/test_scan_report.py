@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from barlowctl.data.tree.scan_report import ScanReport, lines_of, total
+from barlowctl.data.tree.scan_report import MOST_KINDS, OTHERS, ScanReport, lines_of, total
 
 
 def test_counts_and_the_first_names_whatever_the_order_they_come_in():
@@ -24,6 +24,26 @@ def test_counts_and_the_first_names_whatever_the_order_they_come_in():
     ]  # fmt: skip
     assert lines_of({}) == []
     assert total({}) == 0
+
+
+def test_kinds_beyond_many_are_one():
+    """Files with random endings: nobody would read a line for each, and a packed file has no room for them."""
+    report = ScanReport()
+    for number in range(20_000):
+        report.skip(f".a{number:05}x files", f"scan.a{number:05}x")
+    for name in ("a.txt", "b.txt"):
+        report.skip(".txt files", name)
+    report.skip("HEIC images", "1.heic", next="install it")
+    stored = report.as_dict()
+    kinds = stored["passed_over"]
+    assert total(stored) == 20_003
+    assert len(kinds) == MOST_KINDS
+    assert kinds["HEIC images"]["next"] == "install it"
+    assert kinds[".txt files"]["count"] == 2
+    assert kinds[OTHERS] == {
+        "count": 20_000 - (MOST_KINDS - 3),
+        "examples": [f"scan.a{number:05}x" for number in range(MOST_KINDS - 3, MOST_KINDS)],
+    }
 
 
 def test_what_is_read_after_all_is_taken_back():
