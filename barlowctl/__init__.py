@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from barlowctl.api.network import Network
     from barlowctl.api.packing import Packed, pack
     from barlowctl.api.previewing import preview
+    from barlowctl.api.registering import register_method
     from barlowctl.api.run import Run
     from barlowctl.api.training import pretrain, pretrain_events
     from barlowctl.errors import RunDiverged, RunStopped, UserError
@@ -57,6 +58,7 @@ __all__ = [
     "preview",
     "probe",
     "push",
+    "register_method",
 ]
 
 _MODULES = {
@@ -86,6 +88,7 @@ _MODULES = {
     "preview": "api.previewing",
     "probe": "api.functions",
     "push": "api.functions",
+    "register_method": "api.registering",
 }
 
 

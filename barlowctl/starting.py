@@ -1,4 +1,4 @@
-"""A word on a terminal while a command imports torch, which takes seconds. A leaf: standard library only.
+"""A word on a terminal while a command imports torch, which takes seconds. A leaf.
 
 It is there before the commands themselves are imported, and gone when anything else is shown.
 """
@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TextIO
+
+from barlowctl import program
 
 TEXT = "loading torch ..."
 _COMMANDS = ("pretrain", "ablate", "probe", "transfer", "embed", "export", "report", "doctor")
@@ -26,6 +28,7 @@ def show(arguments: Sequence[str], stream: TextIO | None) -> None:
     Args:
         arguments: what was typed after `barlowctl`. stream: where the command will write.
     """
+    _, arguments = program.split(arguments)
     takes_long = arguments[:1] and (arguments[0] in _COMMANDS or tuple(arguments[:2]) in _OF_GROUPS)
     if not takes_long or set(arguments) & set(_SILENT) or stream is None or os.environ.get("TERM") in (None, "dumb"):
         return

@@ -98,6 +98,15 @@ def _refuse(address: tuple[object, ...]) -> NoReturn:
     raise AssertionError(f"a test tried to connect to {address[0]}: tests run offline")
 
 
+@pytest.fixture(autouse=True)
+def _registered() -> Iterator[None]:
+    """Methods that a test has registered are of that test alone."""
+    yield
+    if objectives := sys.modules.get("barlowctl.recipe.objectives"):
+        for name in set(objectives.METHODS) - set(objectives.OURS):
+            del objectives.METHODS[name]
+
+
 _resident = {"MiB": 0}  # of this process, when memory was given back last
 
 

@@ -15,6 +15,8 @@ from barlowctl import program
 from barlowctl.cli import app
 from barlowctl.launchers import pool, ranks
 from barlowctl.launchers.slurm import Slurm, run_script, study_script
+from barlowctl.recipe.keys import Own
+from barlowctl.recipe.objectives import METHODS
 from tests.cli.conftest import RECIPE, digits  # noqa: F401 - a fixture
 
 CODE = "import mine, runpy; runpy.run_module('barlowctl', run_name='__main__')"
@@ -76,6 +78,14 @@ def test_without_a_network_of_somebodys_it_is_barlowctl(started: None, monkeypat
 
 
 @pytest.mark.parametrize("started", [BY_CODE], indirect=True)
+def test_a_method_of_somebodys_counts_as_a_network_does(started: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    sys.modules["timm.models"].list_modules = lambda: ["resnet"]  # type: ignore[attr-defined]
+    assert program.own_words() == []
+    monkeypatch.setitem(METHODS, "somebodys", Own)
+    assert program.own_words() == ["-c", CODE]
+
+
+@pytest.mark.parametrize("started", [BY_CODE], indirect=True)
 def test_so_does_what_is_started_beside_it(started: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     entries: list[list[str]] = []
 
@@ -94,6 +104,49 @@ def test_so_does_what_is_started_beside_it(started: None, monkeypatch: pytest.Mo
     assert f'{inner}{shlex.quote(sys.executable)} -c {QUOTED} pretrain "$@" --data d' in job
     array = study_script([0], ["loss"], out=tmp_path / "s")
     assert f"srun {shlex.quote(sys.executable)} -c {QUOTED} ablate loss --cell" in array
+
+
+@pytest.mark.parametrize(
+    ("started", "alone", "by_torchrun"),
+    [
+        (BY_CODE, f"python -c {QUOTED}", f"--no-python python -c {QUOTED}"),
+        ((["/venv/bin/barlowctl"], "/venv/bin/barlowctl"), "barlowctl", "-m barlowctl"),
+    ],
+    indirect=["started"],
+)
+def test_what_was_imported_first_is_so_again(
+    started: None, alone: str, by_torchrun: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "_imported", ("mine", "a b.py"))
+    imports = "--import mine --import 'a b.py'"
+    line = f"{alone} {imports} pretrain --resume runs/a"
+    assert program.as_started(GO_ON) == line
+    assert program.as_started(program.as_started(GO_ON)) == line
+    launched = "torchrun --standalone --nproc-per-node 2"
+    assert (
+        program.as_started(f"{launched} -m {GO_ON}") == f"{launched} {by_torchrun} {imports} pretrain --resume runs/a"
+    )
+    assert program.as_started("barlowctl --import other probe") == f"{alone} --import other probe"
+
+
+def test_what_is_started_beside_it_imports_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A Slurm job may start in another folder: files are named by their whole paths."""
+    monkeypatch.setattr(program, "_imported", ("mine", "code/more.py"))
+    monkeypatch.chdir(tmp_path)
+    entries: list[list[str]] = []
+    monkeypatch.setattr(ranks, "elastic_launch", lambda *_: lambda *words: entries.append([*words]))
+    assert ranks.run_ranks(["pretrain", "--processes", "2"], 2) == 0
+    imports = ["--import", "mine", "--import", "code/more.py"]
+    assert entries[0][-5 - 3 :] == ["barlowctl", *imports, "pretrain", "--processes", "2"][-8:]
+    monkeypatch.setattr(pool.subprocess, "Popen", lambda words, **_: entries.append(words))
+    pool._start(["ablate"], tmp_path / "log", tmp_path / "failure")
+    assert entries[1] == [sys.executable, "-m", "barlowctl", *imports, "ablate"]
+    job = run_script(tmp_path / "a", Slurm(1, 2, False, None, {}), ["--recipe", "r.toml"], ["--data", "d"])
+    own = f"-m barlowctl --import mine --import {shlex.quote(str(tmp_path / 'code/more.py'))}"
+    assert f'{shlex.quote(sys.executable)} {own} pretrain "$@" --data d' in job
+    assert f"srun {shlex.quote(sys.executable)} {own} ablate loss --cell" in study_script(
+        [0], ["loss"], out=tmp_path / "s"
+    )
 
 
 PROGRAM = """

@@ -43,6 +43,10 @@ def open_recipe(recipe: RecipeLike | None, overrides: Overrides | None = None) -
     return load.load(str(recipe), texts)
 
 
+ARGUMENTS = "objective.args"
+"""The section of a registered method's keys: which they are, only that method knows."""
+
+
 def override_texts(overrides: Overrides) -> list[str]:
     """Overrides as `--set` takes them: key=value, the value as TOML writes it."""
     texts = []
@@ -71,6 +75,8 @@ def _leaves(values: Overrides, schema: type[BaseModel] | None, prefix: str = "")
         section = _section(schema, key)
         if isinstance(value, Mapping) and section is not None:
             yield from _leaves(value, section, f"{prefix}{key}.")
+        elif isinstance(value, Mapping) and value and f"{prefix}{key}" == ARGUMENTS:
+            yield from ((f"{ARGUMENTS}.{name}", argument) for name, argument in value.items())
         else:
             yield f"{prefix}{key}", value
 

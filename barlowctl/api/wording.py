@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from barlowctl import compilers, launcher, shell
+from barlowctl import compilers, launcher, program, shell
 from barlowctl.api.options import Training
 from barlowctl.errors import UserError
 
@@ -60,6 +60,8 @@ def advice(line: str, network: str | None = None) -> str:
         words = shell.split(line)
     except ValueError:  # words, with an apostrophe
         return in_python(line)
+    if words[:1] == [program.IMPORT]:  # barlowctl ...
+        return f"run {words[1]} first" if program.is_file(words[1]) else f"import {words[1]} first"
     if call := _resumption(words):
         return call
     programs = ("barlowctl", "pip", "torchrun", "srun", "hf", "ls", "xcode-select", *compilers.INSTALLATIONS)

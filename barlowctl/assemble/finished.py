@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from barlowctl import shell
-from barlowctl.assemble import own_network
+from barlowctl.assemble import own_parts
+from barlowctl.assemble.changed_since import decoded_otherwise
 from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_method
 from barlowctl.assemble.run_recipe import note_edited, recipe_of
@@ -47,8 +49,8 @@ def open_run(path: Path) -> FinishedRun:
     state = path if (of_run := rundir.run_of_checkpoint(path)) else None
     path = of_run or path
     recipe = recipe_of(path)
-    own_network.check(path)
-    method = build_method(recipe, Context.noted(_noted(path)))
+    own_parts.check(path)
+    method = build_method(recipe, Context.noted(_about(path).get("context")))
     if state is None:
         loaded = checkpoint.load_latest(path / "checkpoints", model_only=True)
     else:
@@ -68,10 +70,11 @@ def open_run(path: Path) -> FinishedRun:
         why = "whether the run is finished is not known, its result.json is damaged"
         is_damaged = (path / rundir.RESULT).is_file()
         notes += (f"{why if is_damaged else 'the run is not finished'}: this is step {step}",)
-    notes += (*note_edited(path, recipe), *own_network.note_changed(path))
+    decoded = decoded_otherwise(_about(path))
+    notes += (*note_edited(path, recipe), *own_parts.note_changed(path), *([decoded] if decoded else []))
     return FinishedRun(path, recipe, method, step, finished, notes, newest=state is None)
 
 
-def _noted(path: Path) -> object:
-    """What the run's method had from outside of its recipe; None where nothing is noted."""
-    return rundir.read_json(path / "run.json").get("context") if (path / "run.json").is_file() else None
+def _about(path: Path) -> dict[str, Any]:
+    """What run.json holds; nothing where it is gone."""
+    return rundir.read_json(path / "run.json") if (path / "run.json").is_file() else {}

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl.amounts import counted, megabytes
-from barlowctl.assemble import own_network, precision, restored, run_images
-from barlowctl.assemble.changed_since import changed_since
+from barlowctl.assemble import own_parts, precision, restored, run_images
+from barlowctl.assemble.changed_since import changed_since, decoded_otherwise
 from barlowctl.assemble.gain import since_start
 from barlowctl.assemble.job import Job, checkpoint_bytes, pretrain
 from barlowctl.assemble.machine import compiling_explained, memory_explained
@@ -20,7 +20,6 @@ from barlowctl.assemble.run_recipe import recipe_of
 from barlowctl.distributed import RankLost
 from barlowctl.errors import RunStopped, UserError
 from barlowctl.files import remove_partial
-from barlowctl.model import registered
 from barlowctl.output_paths import check_folder, free_bytes, whole
 from barlowctl.recipe import load, saving
 from barlowctl.recipe.schema import Recipe
@@ -139,8 +138,9 @@ def _begin(
     lengths = (settings.epochs, settings.steps_per_epoch, settings.total_steps)
     emit(RunStarted(run, first_lines, *lengths, start, tuple(job.method.terms)))
     if resume:
-        changed = changed_since(rundir.read_json(run / "run.json"), first_lines)
-        notes += [*([changed] if changed else []), *own_network.note_changed(run), *saving.changed(begun, job.recipe)]
+        about = rundir.read_json(run / "run.json")
+        notes += [note for note in (changed_since(about, first_lines), decoded_otherwise(about)) if note]
+        notes += [*own_parts.note_changed(run), *saving.changed(begun, job.recipe)]
     for note in ([images_note] if images_note else []) + notes + [*job.notes]:
         emit(Notice(note))
     return run, emit, start if has_checkpoint else None, evaluated
@@ -265,7 +265,7 @@ def _about(job: Job, begun: Recipe, first_lines: dict[str, str], launched: Launc
         "preprocessing": job.resolved.preprocessing.as_dict(),
         "precision": precision.record(job.precision, job.device),
         **({"start": job.start.record()} if job.start else {}),
-        **({"network": network} if (network := registered.record(job.recipe.model.backbone)) else {}),
+        **own_parts.record(job.recipe),
         **({"launch": launched} if launched else {}),
         "facts": first_lines,
     }

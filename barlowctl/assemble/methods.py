@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from barlowctl.assemble import contrastive
+from barlowctl.assemble import contrastive, own_method
 from barlowctl.assemble.predictor import refuse_predictor
 from barlowctl.assemble.sharding import check_sharding
 from barlowctl.distributed import ALONE, Ranks
@@ -16,6 +16,8 @@ from barlowctl.errors import UserError
 from barlowctl.methods import BYOL, PIRL, BarlowTwins, Classifier, Method, MixedBarlowTwins, SimSiam, SwAV, VICReg
 from barlowctl.model import build_mlp, build_patch_head, build_predictor, build_projector, feature_width
 from barlowctl.recipe import objectives
+from barlowctl.recipe.keys import Own
+from barlowctl.recipe.lambd import lambd_of
 from barlowctl.recipe.schema import Recipe
 
 
@@ -71,12 +73,15 @@ def choose(recipe: Recipe, backbone: nn.Module, context: Context) -> Method:
             return contrastive.simclr(recipe, recipe.objective, backbone, context.ranks)
         case objectives.MoCo() | objectives.MoCoV2():
             return contrastive.moco(recipe, recipe.objective, backbone, context.ranks)
+        case Own():
+            keys, own = recipe.objective, context
+            return own_method.build(recipe, keys, backbone, own.ranks, own.images, own.classes)
 
 
 def barlow_twins(recipe: Recipe, keys: objectives.BarlowTwins, backbone: nn.Module, context: Context) -> Method:
     """Projector of the recipe's widths, and the predictor of Table 6 where it has one."""
     model = recipe.model
-    lambd, rule = objectives.lambd_of(keys.lambd, model.projector[-1])
+    lambd, rule = lambd_of(keys.lambd, model.projector[-1])
     projector = build_projector(feature_width(backbone), model.projector, batch_norm=model.projector_batch_norm)
     predictor = build_predictor(model.projector[-1], model.predictor) if model.predictor else None
     return BarlowTwins(
@@ -103,7 +108,7 @@ def mixed_barlow_twins(
     """The projector of Barlow Twins. The bias that the small published head ends with cancels in the loss."""
     refuse_predictor(recipe)
     model = recipe.model
-    lambd, rule = objectives.lambd_of(keys.lambd, model.projector[-1])
+    lambd, rule = lambd_of(keys.lambd, model.projector[-1])
     return MixedBarlowTwins(
         backbone,
         build_projector(feature_width(backbone), model.projector, batch_norm=model.projector_batch_norm),

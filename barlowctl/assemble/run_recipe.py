@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl import files, shell
-from barlowctl.assemble import run_images
+from barlowctl.assemble import own_parts, run_images
 from barlowctl.errors import UserError
 from barlowctl.output_paths import free, why_not_written
 from barlowctl.recipe import load
@@ -25,7 +25,8 @@ def recipe_of(run: Path) -> Recipe:
     """The recipe in a run's recipe.toml.
 
     Raises:
-        UserError: not a run, or the file is gone or no recipe any more; run.json may have it still.
+        UserError: not a run, or the file is gone or no recipe any more; run.json may have it still; or its method is
+            somebody's, and not registered (`own_parts.Unregistered`).
     """
     file = run / "recipe.toml"
     try:
@@ -35,7 +36,10 @@ def recipe_of(run: Path) -> Recipe:
                 allowed="a directory that `barlowctl pretrain` made",
                 next="barlowctl runs list",
             )
+        own_parts.check(run, ("method",))
         return load.load(str(file))
+    except own_parts.Unregistered:
+        raise
     except UserError as error:
         if (recipe := _unedited(run)) is not None:
             return recipe

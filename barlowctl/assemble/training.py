@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from barlowctl.assemble import own_network
+from barlowctl.assemble import own_parts
 from barlowctl.assemble.job import Job, prepare
 from barlowctl.assemble.launch import launch
 from barlowctl.assemble.machine import Runtime, choose_device
@@ -63,7 +63,7 @@ def train(
     """
     cuda = choose_device(runtime.device).type == "cuda"
     if resume and directory is not None:
-        own_network.check(directory)
+        own_parts.check(directory)
     with joined(cuda=cuda, time_limit=rank_timeout) as ranks:
         job = prepare(recipe, runtime, data, ranks, resume=directory if resume else None)
         job.notes = notes

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.recipe import load
-from barlowctl.recipe.objectives import lambd_of, only_barlow_twins
+from barlowctl.recipe.lambd import lambd_of
+from barlowctl.recipe.objectives import only_barlow_twins
 from barlowctl.recipe.schema import Recipe
 
 OURS = "ours"

@@ -7,6 +7,7 @@ Below the command line nobody knows what was typed. So advice may be
   that value), or without a word of it that is no flag (`--data photos without photos`);
 - `--recipe r.toml without --set`: the same command with the former and without the latter;
 - a line that ends in `barlowctl ...`: the same arguments again, started as it says;
+- `--import my_networks barlowctl ...`: the same arguments, with something imported first;
 - words, shown as they are.
 Where torchrun or srun started several processes, the same command has the launcher in front.
 Several lines are several things to choose from.
@@ -22,7 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from barlowctl import launcher, shell
+from barlowctl import launcher, program, shell
 from barlowctl.errors import UserError
 
 REPEATED = "barlowctl ..."
@@ -52,6 +53,9 @@ def _completed(advice: str, arguments: Sequence[str], path: Sequence[str], comma
     """One line of advice; empty where its flags are none of this command's. before: the launcher in front of it."""
     if advice.endswith(REPEATED):
         start = advice.removesuffix(REPEATED)
+        if start.startswith(program.IMPORT):
+            imports = shell.line(*program.import_words(*shell.split(start)[1:]))
+            return f"{before}barlowctl {imports} {shell.line(*arguments)}"
         return f"{start}{'' if ' -m ' in start else before}barlowctl {shell.line(*arguments)}"
     if not advice.startswith(FLAGS) or (_started_by_another() and not before):
         return advice

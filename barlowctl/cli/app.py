@@ -32,6 +32,7 @@ from barlowctl.cli import (
 from barlowctl.cli.advice import completed
 from barlowctl.cli.console import show_error
 from barlowctl.cli.help import DATA, MACHINE, MEASURE, SHARE, TRAIN, Command, Group
+from barlowctl.cli.importing import import_all
 from barlowctl.cli.renamed import current
 from barlowctl.cli.streams import allow_any_text, forget, open_streams, refused_output
 from barlowctl.cli.usage import (
@@ -134,6 +135,15 @@ def _version(is_set: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+    imports: Annotated[
+        list[str] | None,
+        typer.Option(
+            program.IMPORT,
+            metavar="MODULE|FILE.py",
+            help="Import this first, which registers networks or methods of yours; it may be repeated.",
+            autocompletion=completion.modules,
+        ),
+    ] = None,
 ) -> None:
     if system() == "Windows" and context.invoked_subcommand != "doctor":
         raise UserError("barlowctl does not run on Windows", allowed="Linux, macOS, WSL 2", next="barlowctl doctor")
@@ -177,12 +187,16 @@ def commands() -> Any:
 def run(arguments: list[str]) -> int:
     """Run a command and return its exit code; a user's errors become one message here."""
     allow_any_text()
+    names, arguments = program.split(arguments)
+    program.begin_with(names)
     arguments = current(arguments)
     as_json = "--json" in arguments
     if launcher.may_be_of_several():
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # we say what broken connections mean
     try:
         with own_code.exits_are_errors():
+            if arguments and arguments[0] in commands().commands:
+                import_all(names, arguments)
             return commands().main(arguments, standalone_mode=False, prog_name="barlowctl", obj=arguments) or 0
     except UserError as error:
         _trace()

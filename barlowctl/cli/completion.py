@@ -23,6 +23,14 @@ def keep_apostrophes_in_zsh() -> None:
     ZshComplete.format_completion = format_completion  # type: ignore[method-assign]
 
 
+def modules(incomplete: str) -> list[str]:
+    """Python's modules and files of this folder, for `--import`."""
+    from pathlib import Path
+
+    names = [name for path in sorted(Path().glob("*.py")) for name in (path.stem, path.name)]
+    return _beginning(incomplete, [*names, *(path.parent.name for path in sorted(Path().glob("*/__init__.py")))])
+
+
 def recipes(incomplete: str) -> list[str]:
     """Shipped recipes."""
     from barlowctl.recipe import catalog

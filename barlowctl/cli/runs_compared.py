@@ -59,13 +59,10 @@ def curves_by_key(panels: Sequence[Compared]) -> dict[str, dict[str, Points]]:
 
 def changes_of(runs: Mapping[str, History]) -> dict[str, dict[str, Any]]:
     """What each run's recipe and images have that the first one's have not: key -> value; None: the key is not its."""
-    from barlowctl.recipe import load
+    from barlowctl.recipe.settings import differences, settings_of
 
-    recipes = [load.load(str(run.path / "recipe.toml")) for run in runs.values()]
-    changes = {
-        title: {key: new for key, _, new in load.diff(recipes[0], recipe) if key not in ("name", "description")}
-        for title, recipe in zip(runs, recipes, strict=True)
-    }
+    settings = [settings_of(run.path) for run in runs.values()]
+    changes = {title: differences(settings[0], own) for title, own in zip(runs, settings, strict=True)}
     first = next(iter(runs.values())).images
     for title, run in runs.items():
         own = run.images

@@ -13,9 +13,10 @@ from typing import Any
 
 import typer
 
-from barlowctl import memory, shell
+from barlowctl import memory, program, shell
 from barlowctl.cli.advice import options_of, pairs, repeated, typed
 from barlowctl.cli.example_values import example_value, number_kind
+from barlowctl.cli.foreign_options import instead
 from barlowctl.cli.help import choices, kind
 from barlowctl.cli.other_words import meant
 from barlowctl.cli.surplus import surplus_words
@@ -64,7 +65,8 @@ def refuse_missing_values(arguments: Sequence[str], root: Any) -> None:
         takes_one, words = place < cut and name in options and not options[name].is_flag, 1
         if takes_one and not equals and place < cut - 1:
             value, words = arguments[place + 1], 2
-            if (flag := value.partition("=")[0]) in options or flag in HELP:
+            flag = value.partition("=")[0]
+            if flag in options or flag in HELP or (name == program.IMPORT and flag.startswith("-")):
                 why = f"is without a value: {value} is an option itself"
                 raise _without_value(arguments, place, path, root, why)
         if takes_one and (equals or words == 2) and not value.strip():
@@ -89,7 +91,7 @@ def usage_error(error: typer.TyperException, arguments: Sequence[str], root: Any
     if hasattr(command, "commands") and len(arguments) > len(path) and not arguments[len(path)].startswith("-"):
         return _no_command(arguments, path, command, help_page)
     if option is not None and option not in options_of(command):
-        return _no_option(option, arguments, command, help_page)
+        return _no_option(option, arguments, command, help_page, root)
     if option is not None and options_of(command)[option].is_flag:
         return UserError(f"{option} takes no value", next=help_page)
     if option is not None:
@@ -165,7 +167,7 @@ def _without_value(
     name, rest = arguments[place], list(arguments[place + 1 :])
     _, command = typed(arguments, root)
     option = options_of(command)[name]
-    value = example_value(option, command, root)
+    value = None if name == program.IMPORT else example_value(option, command, root)  # what is here may be anything
     if value is None or (rest and rest[0] in HELP):
         corrected = shell.line("barlowctl", *path, "--help")
     else:
@@ -184,17 +186,33 @@ def _no_command(arguments: Sequence[str], path: Sequence[str], command: Any, hel
     )
 
 
-def _no_option(option: str, arguments: Sequence[str], command: Any, help_page: str) -> UserError:
+def _no_option(option: str, arguments: Sequence[str], command: Any, help_page: str, root: Any) -> UserError:
     candidates = [
         name for name, parameter in options_of(command).items() if name.startswith("--") and not parameter.hidden
     ]
+    if option == program.IMPORT:
+        return _import_behind_the_command(arguments, help_page)
     near = _nearest_option(option, candidates) if option.startswith("--") else None
     if near is not None and not _takes(options_of(command)[near], _value(option, arguments)):
         near = None
+    words = [_renamed(word, option, near) for word in arguments] if near else []
+    if near is None and (same := instead(option, _value(option, arguments), typed(arguments, root)[0], candidates)):
+        near, words = " ".join(same), _replaced(option, arguments, same)
     hint = f", did you mean '{near}'?" if near else ""
+    return UserError(f"there is no option {option}{hint}", next=shell.line("barlowctl", *words) if words else help_page)
+
+
+def _import_behind_the_command(arguments: Sequence[str], help_page: str) -> UserError:
+    """What is imported stands in front of the command: next is the command with it there."""
+    at = next(number for number, word in enumerate(arguments) if word.partition("=")[0] == program.IMPORT)
+    names, rest = program.split(arguments[at:])
+    corrected = shell.line(
+        "barlowctl", *(word for name in names for word in (program.IMPORT, name)), *arguments[:at], *rest
+    )
     return UserError(
-        f"there is no option {option}{hint}",
-        next=shell.line("barlowctl", *(_renamed(word, option, near) for word in arguments)) if near else help_page,
+        f"{program.IMPORT} stands in front of the command",
+        allowed=f"barlowctl {program.IMPORT} my_networks {arguments[0]} ...",
+        next=corrected if names else help_page,
     )
 
 
@@ -245,6 +263,12 @@ def _plain(end: float) -> str:
 def _renamed(word: str, option: str, near: str) -> str:
     flag, equals, value = word.partition("=")
     return f"{near}{equals}{value}" if flag == option else word
+
+
+def _replaced(option: str, arguments: Sequence[str], words: Sequence[str]) -> list[str]:
+    """What was typed with other words for an option and its value."""
+    at = next(number for number, word in enumerate(arguments) if word.partition("=")[0] == option)
+    return [*arguments[:at], *words, *arguments[at + (1 if "=" in arguments[at] else 2) :]]
 
 
 def _nearest_option(option: str, candidates: Sequence[str]) -> str | None:

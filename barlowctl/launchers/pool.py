@@ -121,7 +121,7 @@ def _start(arguments: Sequence[str], log: Path, failure: Path) -> subprocess.Pop
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         return subprocess.Popen(
-            [sys.executable, *(program.own_words() or ("-m", "barlowctl")), *arguments],
+            [sys.executable, *program.words(), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

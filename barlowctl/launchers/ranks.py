@@ -46,7 +46,8 @@ def run_ranks(arguments: Sequence[str], count: int) -> int:
     starting.erase()
     passed_on = ",".join(number.name for number in (*signals_to_handle(), signal.SIGQUIT))
     words = program.own_words()
-    command = ["--no-python", sys.executable, "-u", *words] if words else COMMAND
+    begun = ["--no-python", sys.executable, "-u", *words] if words else COMMAND
+    command = [*begun, *program.import_words()]
     torchrun = [*STANDALONE, "--signals-to-handle", passed_on, "--nproc-per-node", str(count), *command, *arguments]
     with tempfile.TemporaryDirectory() as folder:
         otherwise, failed = EXIT_RANK_LOST, None

@@ -147,7 +147,7 @@ def study_script(
 
 
 def _program() -> str:
-    return shlex.join(program.own_words() or ("-m", "barlowctl"))
+    return shlex.join(program.words(absolute=True))
 
 
 def _cores(count: int) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Methods: views and what belongs to their batch in, a loss and its terms out. The engine trains any `Trainable`."""
 
+from barlowctl.distributed import ALONE
 from barlowctl.methods.barlow_twins import BarlowTwins
 from barlowctl.methods.base import Method, Targets, Terms, Trainable
 from barlowctl.methods.byol import BYOL
@@ -12,8 +13,11 @@ from barlowctl.methods.simclr import SimCLR
 from barlowctl.methods.simsiam import SimSiam
 from barlowctl.methods.swav import SwAV
 from barlowctl.methods.vicreg import VICReg
+from barlowctl.objective.batch_mean import batch_mean
+from barlowctl.objective.gathered import gathered
 
 __all__ = [
+    "ALONE",
     "BYOL",
     "PIRL",
     "BarlowTwins",
@@ -29,4 +33,6 @@ __all__ = [
     "Terms",
     "Trainable",
     "VICReg",
+    "batch_mean",
+    "gathered",
 ]

@@ -101,9 +101,11 @@ class BarlowTwins(Method):
         return terms._replace(loss=self.scale * terms.loss)
 
     @property
-    def width(self) -> int:
-        """Dimensions of the embeddings."""
-        return [layer.out_features for layer in self.projector.modules() if isinstance(layer, nn.Linear)][-1]
+    def width(self) -> int | None:
+        """Dimensions of the embeddings; None: somebody's projector has no linear layer that says them."""
+        return next(
+            (part.out_features for part in [*self.projector.modules()][::-1] if isinstance(part, nn.Linear)), None
+        )
 
     def heads(self) -> dict[str, nn.Module]:
         """The projector, and the predictor where there is one."""
@@ -111,16 +113,18 @@ class BarlowTwins(Method):
 
     def describe(self, batch: int, ranks: int = 1) -> str:
         """The weight of the redundancy term, and the form that the loss takes at that batch."""
-        form = self.loss_options.get("form", "auto")
+        form: str = self.loss_options.get("form", "auto")
+        width = self.width
         if self.loss_options.get("criterion") == "cross-entropy":
             form = "primal"
         elif form == "auto":
-            form = choose_form(batch, self.width, ranks, 2 + self.small)
+            form = "either" if width is None else choose_form(batch, width, ranks, 2 + self.small)
         over = f" over {ranks} ranks" if ranks > 1 else ""
         small = f", 2 large and {counted(self.small, 'small view')}" if self.small else ""
         rule = f" ({self.lambd_rule})" if self.lambd_rule else ""
         lambd = f"lambd {self.loss_options.get('lambd', LAMBD):.4g}{rule}"
-        return f"{lambd}, {form} form at batch {batch}{over} and width {self.width}{small}"
+        of_width = "" if width is None else f" and width {width}"
+        return f"{lambd}, {form} form at batch {batch}{over}{of_width}{small}"
 
     def project(self, images: Tensor) -> Tensor:
         """Images `(N, C, H, W)` -> the projector's embeddings `(N, D)`."""

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from barlowctl.errors import explained
-from barlowctl.methods.given import check_terms, check_views, too_few_explained
+from barlowctl.methods.doubts import Doubts
+from barlowctl.methods.given import check_embeddings, check_terms, check_views, too_few_explained
 from barlowctl.methods.momentum import MovingAverage
 from barlowctl.methods.moved_rows import MovedRows
 from barlowctl.methods.networks import with_networks
@@ -159,6 +161,7 @@ class Method(Trainable):
         frozen_modules: modules that stay in evaluation mode, whatever `train()` says: see `freeze`.
         heads_alone: the share of the training's steps, at its beginning, in which the heads alone are trained.
         one_pass: embeds views one after another, or together where that is the same and faster; None: the former.
+        doubts: looks at the first steps of a method that somebody has registered; None: tests have looked.
     """
 
     backbone: nn.Module
@@ -167,6 +170,7 @@ class Method(Trainable):
     frozen_modules: tuple[nn.Module, ...] = ()
     heads_alone: float = 0.0
     one_pass: Callable[[Callable[[Tensor], Tensor], Sequence[Tensor]], list[Tensor]] | None = None
+    doubts: Doubts | None = None
     _resting: tuple[nn.Parameter, ...] | None = None  # what takes no gradient while the heads alone are trained
 
     def __init_subclass__(cls, **named: Any) -> None:
@@ -185,17 +189,38 @@ class Method(Trainable):
         if targets is None:
             targets = Targets.unlabelled(len(views[0]), views[0].device)
         name = type(self).__name__
-        with too_few_explained(name, views, self.views):
-            terms = self.compare(self.embeddings(self.arrange(views, targets)), targets)
-        check_terms(name, terms)
+        with too_few_explained(name, views, self.views), self._advising():
+            return self.compared(self.embeddings(self.arrange(views, self._readable(targets))), targets)
+
+    def compared(self, embeddings: Sequence[Tensor], targets: Targets) -> Terms:
+        """What `compare` gives back of the whole batch's embeddings, looked at.
+
+        Raises:
+            UserError: it gives back no terms, or others than `terms` names; or see `Doubts`.
+        """
+        with self._advising():
+            check_embeddings(type(self).__name__, embeddings)
+            terms = self.compare(embeddings, self._readable(targets))
+            check_terms(type(self).__name__, terms, getattr(self, "terms", None))
+            if self.doubts is not None and self.training:
+                self.doubts.look(self, embeddings, terms)
         return terms
+
+    def _advising(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.doubts is None else self.doubts.advising()
+
+    def _readable(self, targets: Targets) -> Targets:
+        return targets if self.doubts is None else cast(Targets, self.doubts.of(targets))
 
     if TYPE_CHECKING:
 
         def __call__(self, views: Sequence[Tensor], targets: Targets | None = None) -> Terms: ...
 
     def arrange(self, views: Sequence[Tensor], targets: Targets) -> Sequence[Tensor]:
-        """Views of the whole batch of this rank -> what `embeddings` takes: rows moved where a method mixes images."""
+        """Views of the whole batch of this rank -> what `embeddings` takes: rows moved where a method mixes images.
+
+        Rows alone: with micro-batches views are uint8 `(N, H, W, C)` here, without them `(N, C, H, W)`, normalised.
+        """
         return views
 
     @abstractmethod

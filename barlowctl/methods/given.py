@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -77,11 +77,31 @@ def check_width(width: int, embeddings: Tensor) -> None:
         raise UserError(f"width is {width}, and the embeddings have {made}", allowed=f"width={embeddings.shape[-1]}")
 
 
-def check_terms(name: str, terms: Any) -> None:
-    """Refuse what `compare` gives back where it has no loss.
+def check_embeddings(name: str, embeddings: Any) -> None:
+    """Refuse what `embeddings` gives back where that is no list of tensors: micro-batches put them together.
 
     Raises:
-        UserError: it is no named tuple with a field `loss`, or that is no tensor of one number.
+        UserError: says what it is.
+    """
+    if not isinstance(embeddings, Sequence):
+        of = f"a tensor of shape {tuple(embeddings.shape)}" if isinstance(embeddings, Tensor) else kind_of(embeddings)
+    elif wrong := [value for value in embeddings if not isinstance(value, Tensor)]:
+        of = f"a list with {kind_of(wrong[0])} in it"
+    else:
+        return
+    raise UserError(
+        f"{name}.embeddings returns {of}", allowed="a list of tensors (N, ...), each with a row for each image"
+    )
+
+
+def check_terms(name: str, terms: Any, names: Iterable[str] | None) -> None:
+    """Refuse what `compare` gives back where it has no loss, or other terms than the method's.
+
+    Args:
+        names: of the terms beside the loss, as `terms` of the method has them; None: it says none.
+
+    Raises:
+        UserError: it is no named tuple with a field `loss`, or that is no tensor of one number, or others follow it.
     """
     loss = getattr(terms, "loss", None)
     if not hasattr(terms, "_asdict") or loss is None:
@@ -90,6 +110,11 @@ def check_terms(name: str, terms: Any) -> None:
         fault = f"terms whose loss is {kind_of(loss)}, and no tensor"
     elif loss.numel() != 1:
         fault = f"terms whose loss has the shape {tuple(loss.shape)}, and is not one number"
+    elif names is not None and (fields := [*terms._asdict()]) != ["loss", *names]:
+        raise UserError(
+            f"{name}.compare returns {', '.join(fields)}, and {name}.terms names {', '.join(names) or 'nothing'}",
+            allowed=f"a typing.NamedTuple of {', '.join(['loss', *names])}, in this order",
+        )
     else:
         return
     raise UserError(

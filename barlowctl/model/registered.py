@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import glob
-import hashlib
 import inspect
 import re
 import sys
@@ -17,6 +16,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from barlowctl import own_code
 from barlowctl.amounts import counted
 from barlowctl.errors import UserError, did_you_mean, kind_of
 from barlowctl.files import written_as_path
@@ -56,6 +56,7 @@ def check_name(name: str) -> None:
             allowed=f"the architecture alone, {plain!r}, and beside it --init {weights} to start from these weights",
             next=f"--set model.backbone={plain}",
         )
+    _refuse_unregistered(name)
     what = f"timm {timm.__version__} has no model named {name!r}"
     near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
     beside = f", nearest: {', '.join(near)}" if near else ""
@@ -71,6 +72,21 @@ def check_name(name: str) -> None:
     )
 
 
+def _refuse_unregistered(name: str) -> None:
+    """Refuse a network that somebody had registered when the run of a recipe began, and nobody has now.
+
+    Raises:
+        UnknownNetwork: with what registers it.
+    """
+    if about := own_code.registered_then("network", name):
+        raise UnknownNetwork(
+            f"backbone {name!r} is somebody's, which {own_code.who(about)} registered with timm when the run of this "
+            "recipe began, and nobody has in this process",
+            allowed=own_code.FIRST,
+            next=own_code.first_step(about),
+        )
+
+
 def own_function(name: str) -> Callable[..., nn.Module] | None:
     """The function that somebody has registered with timm as `name`; None: it is timm's own, or there is none."""
     if name not in timm.list_models(glob.escape(name)):
@@ -84,13 +100,7 @@ def record(name: str) -> dict[str, str]:
     function = own_function(name)
     if function is None:
         return {}
-    about = {"name": name, "module": function.__module__, "file": "", "sha256": ""}
-    try:
-        file = Path(inspect.getsourcefile(function) or "").absolute()
-        about |= {"file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    except (OSError, TypeError):  # of a notebook's cell there is no file
-        pass
-    return about
+    return {"name": name, **own_code.source_of(function)}
 
 
 def registering_lines(name: str) -> list[str]:
@@ -175,8 +185,7 @@ def reason_of(error: BaseException) -> str:
 def _place_of(name: str) -> str:
     """File and line of somebody's function, behind a comma; nothing of one in a notebook's cell."""
     function = own_function(name)
-    file = record(name).get("file") if function else None
-    return f", {file}, line {function.__code__.co_firstlineno}" if function and file else ""
+    return own_code.line_of(function) if function else ""
 
 
 def _within(frame: traceback.FrameSummary, package: Any) -> bool:

@@ -9,6 +9,9 @@ from typing import Any
 LISTS = {2: "a list of two, each ", "some": "a list of one or more, each ", "any": "a list, each "}
 
 
+NONE = {"type": "null"}
+
+
 def allowed(value: Mapping[str, Any], *, quoted: Callable[[str], str], endless: float | None = None) -> str:
     """In words.
 
@@ -20,7 +23,12 @@ def allowed(value: Mapping[str, Any], *, quoted: Callable[[str], str], endless: 
         return ", ".join(quoted(json.dumps(choice)) for choice in choices)
     if "oneOf" in value:
         return " or ".join(allowed(choice, quoted=quoted, endless=endless) for choice in value["oneOf"])
-    match value["type"]:
+    if "anyOf" in value:  # arguments of registered methods alone: a value or none, a number of any kind
+        kinds = [allowed(choice, quoted=quoted, endless=endless) for choice in value["anyOf"] if choice != NONE]
+        return " or ".join(dict.fromkeys(kind for kind in kinds if kind != "a whole number" or "a number" not in kinds))
+    match value.get("type"):
+        case None:
+            return "any value"
         case "boolean":
             return f"{quoted('true')} or {quoted('false')}"
         case "string":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -41,7 +40,6 @@ def default(key: str) -> Any:
     return None if info.is_required() else info.get_default(call_default_factory=True)
 
 
-@cache
 def _keys() -> tuple[str, ...]:
     """Those of every method, Barlow Twins' first."""
     return tuple(dict.fromkeys(key for method in objectives.METHODS.values() for key in schema_keys(method)))
@@ -52,9 +50,9 @@ def _place(key: str) -> tuple[type[BaseModel], str]:
     *path, name = key.split(".")
     section: Any = Recipe
     for part in path:
-        section = _objective(name) if part == "objective" else section.model_fields[part].annotation
+        section = _objective(key) if part == "objective" else section.model_fields[part].annotation
     return section, name
 
 
-def _objective(name: str) -> type[BaseModel]:
-    return next(method for method in objectives.METHODS.values() if name in method.model_fields)
+def _objective(key: str) -> type[BaseModel]:
+    return next(method for method in objectives.METHODS.values() if key in schema_keys(method))

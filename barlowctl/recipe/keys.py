@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from pydantic import Field, model_validator
 
 from barlowctl.recipe.section import Section
 
@@ -47,3 +50,32 @@ class Keys(Section):
             width: of the embeddings.
         """
         return 0
+
+
+OWN = "a registered one"
+"""The tag of methods that somebody has registered: no method's name, which has no spaces."""
+
+
+class Own(Keys):
+    """Keys of a method that somebody has registered in this process; each has a subclass of this (`own_methods`).
+
+    Attributes:
+        make: the class or function that makes the method.
+        given: the parameters of it that the recipe's networks, images and ranks are given to.
+        plain: the parameters of it that `args` has a value for.
+        source: what a run notes of it: module, file and sha256 of that.
+    """
+
+    make: ClassVar[Callable[..., Any]]
+    given: ClassVar[tuple[str, ...]] = ()
+    plain: ClassVar[tuple[str, ...]] = ()
+    source: ClassVar[Mapping[str, str]] = {}
+
+    name: str
+    args: Section = Field(Section(), description="arguments of a registered method, by their names")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _args_can_be_left_out(cls, values: Any) -> Any:
+        """So that one without a default is missed by its own name."""
+        return {"args": {}, **values} if isinstance(values, Mapping) else values

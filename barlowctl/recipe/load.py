@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import tomli_w
 from pydantic import ValidationError
 
-from barlowctl import shell
+from barlowctl import own_code, shell
 from barlowctl.channels import MOST_CHANNELS
 from barlowctl.errors import UserError
 from barlowctl.recipe import catalog
@@ -54,17 +54,15 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         UserError: no such recipe, TOML that does not parse, an unknown key, a value not allowed.
     """
     path = catalog.find(name_or_path)
+    own_code.remember_folder(path.parent)
     try:
         text = read_text(path)
     except OSError as error:
         raise UserError(
             f"the recipe '{path}' cannot be read: {error.strerror}", next=shell.line("ls", "-l", path)
         ) from error
-    return parse(
-        text,
-        overrides,
-        origin=Origin(str(path), text, name_or_path if name_or_path in catalog.shipped() else "quickstart", typed=True),
-    )
+    example = name_or_path if name_or_path in catalog.shipped() else "quickstart"
+    return parse(text, overrides, origin=Origin(str(path), text, example, typed=True))
 
 
 def parse(text: str, overrides: Sequence[str] = (), *, origin: Origin | None = None) -> Recipe:

@@ -1,20 +1,21 @@
 """The methods that a recipe can choose: each one's own keys, told apart by `objective.name`.
 
 A method's networks and loss are chosen from these by the `match` in `assemble/methods.py`. Widths of the heads are in
-`[model]`; what else a head is made of is the method's own, as published, and no key.
+`[model]`; what else a head is made of is the method's own, as published, and no key. A method that somebody has
+registered (`own_methods`) has its keys below `objective.args`.
 """
 
 from __future__ import annotations
 
-import math
 import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, SerializeAsAny, Tag, WrapValidator, model_validator
 
 from barlowctl.errors import UserError
-from barlowctl.recipe.keys import Keys, Large
+from barlowctl.recipe.keys import OWN, Keys, Large, Own
+from barlowctl.recipe.lambd import LAMBD, LAMBD_IS
 from barlowctl.recipe.section import (
     MOST,
     Count,
@@ -37,9 +38,6 @@ Weight = Annotated[
 ]
 """lambd: a number, or by the width of the projector (`lambd_of`)."""
 Form = Literal["auto", "primal", "gram"]
-LAMBD, PAPER_WIDTH = 0.0051, 8192
-"""The authors' weight of the redundancy term, and the projector that it was chosen for."""
-LAMBD_IS = "weight of the redundancy reduction term; auto: 0.0051 x sqrt(8192 / width of the projector)"
 
 
 class BarlowTwins(Keys):
@@ -231,21 +229,21 @@ class MoCoV2(QueueKeys):
     temperature: Divisor = Field(0.2, description="tau, which divides cosines")
 
 
-def lambd_of(lambd: float | Literal["auto"], width: int) -> tuple[float, str]:
-    """The weight that is meant for embeddings of `width` dimensions, and the rule that it is from, if any.
-
-    "auto" keeps neither the weight nor the ratio of the two sums' sizes (`LAMBD 8192 / width`): measured, the best
-    weight lies between the two (`docs/objective.md`, "lambd and the projector's width").
-    """
-    if lambd != "auto":
-        return lambd, ""
-    return LAMBD * math.sqrt(PAPER_WIDTH / width), f"auto: {LAMBD:g} x sqrt({PAPER_WIDTH} / {width})"
-
-
 def _name_of(value: Any) -> str:
     """The method that is named, or the default one; the check of what it names is pydantic's."""
     name = value.get("name", DEFAULT) if isinstance(value, Mapping) else getattr(value, "name", DEFAULT)
     return name if isinstance(name, str) else repr(name)
+
+
+def _tag_of(value: Any) -> str:
+    """Of the member of `Objective` that values are of."""
+    name = _name_of(value)
+    return OWN if issubclass(METHODS.get(name, Keys), Own) else name
+
+
+def _of_its_class(value: Any, _: object) -> Any:
+    """Values of a registered method, read as the keys of that one."""
+    return value if isinstance(value, Own) else METHODS[_name_of(value)].model_validate(value)
 
 
 Objective = Annotated[
@@ -259,20 +257,31 @@ Objective = Annotated[
     | Annotated[SwAV, Tag("swav")]
     | Annotated[SimCLR, Tag("simclr")]
     | Annotated[MoCo, Tag("moco")]
-    | Annotated[MoCoV2, Tag("moco-v2")],
-    Discriminator(_name_of),
+    | Annotated[MoCoV2, Tag("moco-v2")]
+    | Annotated[SerializeAsAny[Own], WrapValidator(_of_its_class), Tag(OWN)],
+    Discriminator(_tag_of),
 ]
 
-METHODS: Mapping[str, type[Keys]] = {
+METHODS: dict[str, type[Keys]] = {
     typing.get_args(method)[1].tag: typing.get_args(method)[0]
-    for method in typing.get_args(typing.get_args(Objective)[0])
+    for method in typing.get_args(typing.get_args(Objective)[0])[:-1]
 }
-"""Every method's keys by its name, in the order of `Objective`."""
+"""Every method's keys by its name, in the order of `Objective`; then those that are registered."""
+OURS = tuple(METHODS)
+"""The names of barlowctl's own methods."""
+TAGS = (*OURS, OWN)
+"""What pydantic says which member of the union it was."""
 
 
 def named(values: Any) -> type[Keys]:
     """The keys of the method that a recipe's plain `objective` names; the default's where that is none."""
     return METHODS.get(_name_of(values), BarlowTwins)
+
+
+def unknown(values: Any) -> str | None:
+    """The name of a method in a recipe's plain `objective` that nobody has registered; None: there is none such."""
+    name = _name_of(values)
+    return None if name in METHODS else name
 
 
 def only_barlow_twins(objective: Keys, what: str) -> BarlowTwins:

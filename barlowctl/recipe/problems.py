@@ -16,8 +16,11 @@ from barlowctl.errors import did_you_mean, nearest
 from barlowctl.recipe import objectives
 from barlowctl.recipe.allowed import allowed
 from barlowctl.recipe.other_words import key_meant, key_of_section
+from barlowctl.recipe.refused import place_of
 from barlowctl.recipe.schema import Recipe
 from barlowctl.recipe.section import Section
+
+_REGISTERED = "; one of your own is registered first (docs/python.md: Parts of your own)"
 
 
 @dataclass
@@ -86,9 +89,7 @@ def distinct(problems: Sequence[Any]) -> list[Any]:
 
 def explain(problem: Any, origin: Origin, method: type[Section]) -> str:
     """One line for one of pydantic's problems: where, what was given, what is allowed. `method`: its keys."""
-    names = [str(part) for part in problem["loc"]]
-    if names[:1] == ["objective"] and names[1:2] and names[1] in objectives.METHODS:
-        del names[1]  # pydantic says which member of the union it was
+    names = place_of(problem)
     key = ".".join(name for name in names if not name.isdigit())
     where = f"{origin.of(key)}: "
     value = problem.get("input")
@@ -100,7 +101,9 @@ def explain(problem: Any, origin: Origin, method: type[Section]) -> str:
             hint = (
                 _meant(names[-1], method) or _nearest(names[-1], keys, parent) or _nearest_anywhere(names[-1], method)
             )
-            if parent == "objective" and (owners := _methods_with(names[-1])):
+            if parent == "objective" and f"objective.args.{names[-1]}" in schema_keys(method):
+                hint = f", did you mean 'objective.args.{names[-1]}'?"
+            elif parent == "objective" and (owners := _methods_with(names[-1])):
                 hint = f" of {method.model_fields['name'].default}: it is one of {', '.join(owners)}."
             return f"{where}unknown key '{key}'{hint} Allowed in {parent or 'a recipe'}: {', '.join(keys)}."
         case "missing" if not names[-1].isdigit():
@@ -108,7 +111,7 @@ def explain(problem: Any, origin: Origin, method: type[Section]) -> str:
         case "union_tag_invalid":
             name = value.get("name") if isinstance(value, dict) else value
             near = did_you_mean(str(name), objectives.METHODS)
-            choices = ", ".join(map(repr, objectives.METHODS))
+            choices = ", ".join(map(repr, objectives.METHODS)) + _REGISTERED
             return f"{origin.of('objective.name')}: objective.name is {_in_toml(name)}{near or '.'} Allowed: {choices}."
         case "literal_error":
             choices = (

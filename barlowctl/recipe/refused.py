@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from barlowctl import shell
-from barlowctl.recipe.objectives import METHODS
+from barlowctl.recipe.objectives import TAGS
 from barlowctl.recipe.section import DoesNotFit
 
 AS_A_SECTION = ("model_type", "model_attributes_type", "dict_type")
@@ -50,7 +50,10 @@ def changes_of(problem: Any, overridden: Mapping[str, str]) -> tuple[str, ...]:
 def place_of(problem: Any) -> list[str]:
     """The names of the section or key that a problem is of, without which member of a union pydantic looked at."""
     names = [str(part) for part in problem["loc"]]
-    return [*names[:1], *names[2:]] if names[:1] == ["objective"] and names[1:2] and names[1] in METHODS else names
+    if names[:1] == ["objective"] and names[1:2] and names[1] in TAGS:
+        del names[1]
+    of_an_argument = names[:2] == ["objective", "args"]  # which may be any union, or a table
+    return names[:3] if of_an_argument else names
 
 
 def first_word(problem: Any) -> str:

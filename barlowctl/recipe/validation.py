@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from barlowctl import shell
+from barlowctl import own_code, shell
 from barlowctl.errors import UserError
 from barlowctl.recipe import objectives, refused
 from barlowctl.recipe.alone import refuse_inheritance
@@ -38,6 +38,7 @@ def validated(
         return schema.model_validate(values)
     except ValidationError as error:
         refuse_inheritance(values, origin)
+        _refuse_unregistered(values, origin)
         method = objectives.named(values.get("objective"))
         problems = _all_problems(schema, values, distinct(error.errors()))
         words = [explain(problem, origin, method) for problem in problems]
@@ -48,6 +49,22 @@ def validated(
             following = refused.advice(problems, words, origin.overridden, accepts)
         following = following or shell.line("barlowctl", "recipes", "show", origin.example)
         raise UserError("\n".join(lines[:MOST]) + more, next=following) from None
+
+
+def _refuse_unregistered(values: dict[str, Any], origin: Origin) -> None:
+    """Refuse a method that somebody had registered when the run or study of the recipe began, and nobody has now.
+
+    Raises:
+        UserError: with what registers it.
+    """
+    name = objectives.unknown(values.get("objective"))
+    if name and (about := own_code.registered_then("method", name)):
+        raise UserError(
+            f"{origin.of('objective.name')}: objective.name is {name!r}, which {own_code.who(about)} registered when "
+            "the run of this recipe began, and nobody has in this process",
+            allowed=own_code.FIRST,
+            next=own_code.first_step(about),
+        )
 
 
 def _all_problems(schema: type[S], values: dict[str, Any], first: Sequence[Any]) -> list[Any]:

@@ -18,7 +18,7 @@ from barlowctl.recipe.schema import Recipe
 MULTI_CROP = {"barlow-twins": "multicrop-barlow-twins", "swav": "swav-multicrop"}
 """Methods that take small views beside the first two -> what they are called with them."""
 
-NAMES = (*objectives.METHODS, *MULTI_CROP.values())
+NAMES = (*objectives.OURS, *MULTI_CROP.values())
 """What can be compared: the methods, and those with small views, which have recipes of their own in a family."""
 
 SMALL = 64

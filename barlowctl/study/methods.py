@@ -79,7 +79,7 @@ def settings_of(method: str, base: Recipe, family: Family) -> Settings | None:
         return None
     name = family.find(method)
     own, reference = load.load(name), family.reference(base)
-    if method in objectives.METHODS and own.objective.name != method:
+    if method in objectives.OURS and own.objective.name != method:
         raise UserError(
             f"recipe '{name}' is of '{own.objective.name}', and its name says '{method}'", next="rename one of them"
         )

@@ -97,7 +97,7 @@ def grouped(runs: Sequence[History]) -> tuple[list[Group], list[str]]:
         if run.state != "finished":
             notes.append(f"{run.name} is left out: {run.state} at step {run.step:,}")
             continue
-        recipe = load.load(str(run.path / "recipe.toml"))
+        recipe = _recipe(run)
         images = (run.images or {}).get("digest", "")
         key = f"{load.digest(recipe.model_copy(update={'seed': 0}))} {images}"
         group = groups.setdefault(key, Group(recipe, []))
@@ -122,7 +122,18 @@ def grouped(runs: Sequence[History]) -> tuple[list[Group], list[str]]:
 
 
 def _seed(run: History) -> int:
-    return load.load(str(run.path / "recipe.toml")).seed
+    return _recipe(run).seed
+
+
+def _recipe(run: History) -> Recipe:
+    """Of a run whose method nobody has registered here, the error says who did."""
+    try:
+        return load.load(str(run.path / "recipe.toml"))
+    except UserError:
+        from barlowctl.assemble.own_parts import check
+
+        check(run.path, ("method",))
+        raise
 
 
 def _tell_apart(groups: Sequence[Group]) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from barlowctl.errors import UserError, did_you_mean, instead
-from barlowctl.recipe.objectives import PAPER_WIDTH, lambd_of, only_barlow_twins
+from barlowctl.recipe.lambd import PAPER_WIDTH, lambd_of
+from barlowctl.recipe.objectives import only_barlow_twins
 from barlowctl.recipe.schema import Recipe
 from barlowctl.study.study import Series, Study
 from barlowctl.study.variant import Override, Variant

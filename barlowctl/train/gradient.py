@@ -135,7 +135,7 @@ class Gradient:
             embedded = [self._first_pass(part) for part in parts]
         whole = [torch.cat(rows).requires_grad_() for rows in zip(*embedded, strict=True)]
         with autocast(self.device, self.precision):
-            terms = self._two_pass_method.compare(whole, targets)
+            terms = self._two_pass_method.compared(whole, targets)
         self.scaler.scale(terms.loss).backward()
         del embedded
         rows_of = [z.grad.tensor_split(pieces) if z.grad is not None else [None] * pieces for z in whole]

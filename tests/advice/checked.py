@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from barlowctl import compilers
+from barlowctl import compilers, program
 from barlowctl.cli import app
 from barlowctl.recipe import catalog, detection, protocol
 from barlowctl.recipe.objectives import METHODS
@@ -60,6 +60,8 @@ def faults(line: str) -> Iterator[str]:
     """What would go wrong when this line of advice is followed."""
     if is_words(line):
         yield from _faults_of_words(line)
+        return
+    if line == f"{program.IMPORT} {VALUE} barlowctl ...":
         return
     for word in line.split():
         if PLACEHOLDER.fullmatch(word.rpartition("=")[2]):
@@ -138,9 +140,11 @@ def faults_of_arguments(words: Sequence[str]) -> Iterator[str]:
 
 
 def _faults_of_settings(words: Sequence[str]) -> Iterator[str]:
-    """Keys of --set that neither a recipe nor a protocol has."""
+    """Keys of --set that neither a recipe nor a protocol has; those of somebody's own method pass."""
     for flag, value in pairwise(words):
         key = value.partition("=")[0]
+        if key.startswith("objective.args."):
+            continue
         if flag == "--set" and not {VALUE, "VALUE"} & set(re.split(r"[.]", key)) and key not in _settings():
             yield f"nothing has the key {key}"
 

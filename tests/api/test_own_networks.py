@@ -130,7 +130,7 @@ def test_a_run_notes_who_registers_its_network(
     forget()
     with pytest.raises(barlowctl.UserError, match=rf"'own_small', which own_parts \({parts}\) registered") as refused:
         barlowctl.load("own").backbone()
-    assert refused.value.next == "in Python: import own_parts; then barlowctl.load('own')"
+    assert refused.value.__notes__[-1] == "next: import own_parts first"
     (run.path / "result.json").rename(run.path / "aside.json")
     with pytest.raises(barlowctl.UserError, match="'own_small', which own_parts"):
         pretrain(resume="own")
@@ -153,10 +153,11 @@ def test_commands_know_it_in_a_process_that_imports_it(
     monkeypatch.chdir(tmp_path)
     pretrain(recipe, overrides=overrides("own_small"), out="own")
     page = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
-    line = next(line for line in page.splitlines() if "runpy.run_module" in line)
-    code = line.split("'")[1].replace("my_networks", "own_parts")
+    line = next(line for line in page.splitlines() if line.startswith("barlowctl --import my_networks probe"))
+    words = line.replace("my_networks", "own_parts").split()
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
-    subprocess.run([sys.executable, "-c", code, "export", "own", "--out", "own.safetensors"], check=True)
+    export = [*words[:3], "export", "own", "--out", "own.safetensors"]
+    subprocess.run([sys.executable, "-m", *export], check=True)
     assert Path("own.safetensors").is_file()
     lines = barlowctl.load("own").export("timm", "again.safetensors").python_line
     assert lines.startswith("import own_parts  # registers 'own_small' with timm\n")

@@ -201,6 +201,7 @@ def test_words_that_are_not_understood(arguments: list[str], messages: list[str]
 
 
 ONLY_A_USER_KNOWS = {
+    "--import",
     *("--data", "--init", "--resume", "--out", "--grid", "--without", "--semi-list", "--set", "--neighbours-out"),
     *("--from-official", "--push", "--license-file", "--member", "--image-column", "--label-column", "--bands"),
 }

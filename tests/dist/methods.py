@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,11 @@ from barlowctl.methods import (
     SimCLR,
     Targets,
     VICReg,
+    gathered,
 )
+from barlowctl.methods.doubts import Doubts
 from barlowctl.model import build_mlp, build_patch_head, split_batch_norm, synchronize_batch_norm
+from barlowctl.objective.barlow_twins import LossTerms
 from barlowctl.objective.classification import ClassificationTerms
 from benchmarks.collectives import Steps, recorded
 from tests.dist.work import Run, network, train_method
@@ -170,6 +173,40 @@ def adapted_barlow_twins(ranks: Ranks, *, norm: bool = True) -> Method:
     return _adapted(ranks, BarlowTwins(network, head, lambd=0.02, scale=0.02, ranks=ranks).double())
 
 
+class Gathered(Method):
+    """Barlow Twins as somebody writes it, from its formula: the rows of all ranks on each."""
+
+    views = 2
+    terms: ClassVar[Mapping[str, str]] = {"invariance": "of the diagonal", "redundancy": "of what is beside it"}
+
+    def __init__(self, network: nn.Module, projector: nn.Module, ranks: Ranks) -> None:
+        super().__init__()
+        self.backbone, self.projector, self.ranks, self.doubts = network, projector, ranks, Doubts(ranks)
+
+    def embeddings(self, views: Sequence[Tensor]) -> list[Tensor]:
+        return [self.projector(self.backbone(view)) for view in views]
+
+    def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> LossTerms:
+        rows = [gathered(z, self.ranks, targets.shares) for z in embeddings]
+        z1, z2 = ((z - z.mean(0)) / z.std(0, unbiased=False) for z in rows)
+        c = z1.T @ z2 / len(z1)
+        diagonal = (1 - c.diagonal()).square().sum()
+        beside = c.square().sum() - c.diagonal().square().sum()
+        return LossTerms(0.02 * (diagonal + 0.02 * beside), diagonal.detach(), beside.detach())
+
+    def heads(self) -> dict[str, nn.Module]:
+        return {"projector": self.projector}
+
+    def describe(self, batch: int, ranks: int = 1) -> str:
+        return "the formula"
+
+
+def gathered_barlow_twins(ranks: Ranks, *, norm: bool = True) -> Method:
+    network = backbone(norm=norm)  # which seeds what is drawn
+    head = build_mlp(20, (24, 16), batch_norm=norm, hidden_bias=False, last_bias=False)
+    return _over(ranks, Gathered(network, head, ranks).double())
+
+
 def adapted_byol(ranks: Ranks, *, norm: bool = True) -> Method:
     """A frozen part and a moving average."""
     network = _backbone_of_any_size(norm=norm)
@@ -198,6 +235,7 @@ MAKERS: Mapping[str, Callable[..., Method]] = {
     "pirl": pirl,
     "pirl, cross-entropy": pirl_cross_entropy,
     "barlow-twins, adapted": adapted_barlow_twins,
+    "barlow-twins, gathered": gathered_barlow_twins,
     "byol, adapted": adapted_byol,
 }
 SMALL = {"multi-crop": 2, "pirl": 4, "pirl, cross-entropy": 4}

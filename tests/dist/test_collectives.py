@@ -36,6 +36,7 @@ EXPECTED = {
     "barlow-twins, gram": Parts(4, 2 + 2 + 1 + 2),
     "barlow-twins, primal": Parts(4, 2 + 1 + 2),
     "barlow-twins, adapted": Parts(2, 2 + 1 + 2),  # the backbone's batch norm is frozen; primal at that size
+    "barlow-twins, gathered": Parts(4, 2),
     "supervised": Parts(1, 1),
     "simclr": Parts(3, 3 + 1),  # both views at once; the pairs, the mean, the log-sums; the spread
     "moco": Parts(0, 1 + 1, 3 + 1),  # batch norm of each rank; the mean; an order and images there and back; the keys

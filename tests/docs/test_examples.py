@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from barlowctl import program
 from barlowctl.cli import renamed
 from barlowctl.cli.advice import typed
 from tests.advice.checked import faults_of_arguments
@@ -38,6 +39,7 @@ LINES = sorted({(page.name, line) for page in PAGES for line in commands(page.re
 
 def faults(line: str) -> list[str]:
     words = shlex.split(re.split(r" [|>&]+ ", line)[0], comments=True)
+    words = program.split(words)[1]  # what is imported is the reader's
     if "..." in words:  # the rest stands above it
         words = words[: words.index("...")]
     if renamed.current(words) != words:

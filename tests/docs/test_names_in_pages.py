@@ -96,13 +96,17 @@ def _has(section: object, names: list[str]) -> bool:
     return field is not None and _has(field.annotation, names[1:])
 
 
+OF_THE_PAGE = ("objective.args", "objective.args.lambd", "objective.args.temperature")
+"""Keys of methods that docs/python.md registers."""
+
+
 def test_keys_and_recipes_are_there() -> None:
     written = [page for page in PAGES if page != "docs/architecture.md"]  # which has modules of such names
     keys = {(page, key) for page in written for key in KEY.findall(text(page)) if not key.endswith(FILES)}
     recipes = {(page, name) for page in PAGES for name in RECIPE.findall(text(page)) if name not in NO_RECIPES}
     assert len(keys) > 80
     assert len(recipes) > 25
-    assert {(page, key) for page, key in keys if not is_key(key)} == set()
+    assert {(page, key) for page, key in keys if not (is_key(key) or key in OF_THE_PAGE)} == set()
     assert {(page, name) for page, name in recipes if name not in shipped()} == set()
 
 

@@ -18,6 +18,7 @@ from timm.models import _registry
 
 import barlowctl
 from barlowctl.methods import Method
+from barlowctl.recipe.objectives import METHODS
 from tests.cli.conftest import digits, few_images_for_lidar, pack_digits, recipe  # noqa: F401 - fixtures
 
 IMAGES = 400
@@ -74,7 +75,7 @@ def weights(namespace: dict[str, Any]) -> dict[str, torch.Tensor]:
 @pytest.mark.usefixtures("place")
 def test_every_block_runs(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     namespaces = [run_block(block) for block in blocks(checkout) if library_of(block) is None]
-    first, in_hand, begun, looking, left, network, of_loss, own, method = namespaces
+    first, in_hand, begun, looking, left, network, method, changed, of_loss, own = namespaces
     assert 0 < first["probed"].knn <= 100
     assert first["embeddings"].features.shape == (IMAGES, 32)
     assert Path("my-model/model.safetensors").is_file()
@@ -88,6 +89,9 @@ def test_every_block_runs(checkout: Path, capsys: pytest.CaptureFixture[str]) ->
     assert left["run"].finished
     assert of_loss["z1"].grad.abs().sum() > 0
     assert own["terms"].loss.isfinite()
+    assert any(record.keys() >= {"loss", "agreement"} for record in method["run"].metrics)
+    assert method["run"].recipe.objective.args.temperature == 0.2
+    assert METHODS["noisy-twins"].title == changed["NoisyTwins"].title
     assert network["run"].backbone().num_features == 48
     assert Path("my-small.safetensors").is_file()
     with pytest.raises(barlowctl.UserError, match="transformers calls forward_features, which my_small has not"):
@@ -95,7 +99,6 @@ def test_every_block_runs(checkout: Path, capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(barlowctl.UserError, match="yours does not read them, as timm"):
         network["run"].export("hub", "mine")
     assert "transformers" in network["run"].export_all("all").left_out
-    assert method["terms"].loss == 1 - method["terms"].agreement
 
 
 @pytest.mark.usefixtures("place")

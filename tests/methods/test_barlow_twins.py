@@ -151,6 +151,12 @@ def test_the_rule_that_lambd_is_from_is_said() -> None:
     assert BarlowTwins(backbone, projector).describe(8).startswith("lambd 0.0051, ")
 
 
+def test_a_projector_of_somebodys_without_a_linear_layer_has_a_description() -> None:
+    method = BarlowTwins(nn.Flatten(), nn.Identity())
+    assert method.width is None
+    assert method.describe(8) == "lambd 0.0051, either form at batch 8"
+
+
 def test_two_views_are_needed() -> None:
     backbone, projector, _ = networks()
     with pytest.raises(UserError, match="2 views of each image, got 3"):

@@ -6,7 +6,8 @@ import pytest
 
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
-from barlowctl.recipe.objectives import DEFAULT, METHODS, BarlowTwins, Supervised, lambd_of, only_barlow_twins
+from barlowctl.recipe.lambd import lambd_of
+from barlowctl.recipe.objectives import DEFAULT, METHODS, BarlowTwins, Supervised, only_barlow_twins
 
 MINIMAL = 'name = "mine"\n[data]\ndataset = "photos"\n'
 LABELLED = MINIMAL + '[objective]\nname = "supervised"\n'

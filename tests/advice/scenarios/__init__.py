@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.advice.scenario import Scenario
-from tests.advice.scenarios import data, export, flags, launch, measure, runs, start, study, training
+from tests.advice.scenarios import data, export, flags, launch, measure, own, runs, start, study, training
 
-TOPICS = (data, export, flags, launch, measure, runs, start, study, training)
+TOPICS = (data, export, flags, launch, measure, own, runs, start, study, training)
 SCENARIOS: dict[str, Scenario] = {name: one for topic in TOPICS for name, one in topic.SCENARIOS.items()}

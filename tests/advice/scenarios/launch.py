@@ -59,10 +59,17 @@ def rank_1_killed(patch: Patch) -> None:
     """A rank dies while they meet."""
     from barlowctl import distributed, meeting
 
-    def meet(*_: object) -> None:
+    def meet(*_: object, cuda: bool) -> None:
         raise meeting.Gone("rank 1 is gone: its process 7 was killed or crashed", says=True)
 
     patch.setattr(distributed, "meet", meet)
+
+
+def a_gpu_elsewhere(patch: Patch) -> None:
+    """Rank 1 is on a machine with GPUs, and this one has none."""
+    from barlowctl import meeting, peers
+
+    patch.setattr(meeting, "wait_until_all_came", lambda *_: [peers.own("its CPU"), peers.own("a GPU")])
 
 
 TORCHRUN = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
@@ -98,6 +105,7 @@ SCENARIOS = {
     "ranks of ranks": Scenario(
         [*RECIPE, *SHORT, "--processes", "2"], launcher={**TORCHRUN, "TORCHELASTIC_RUN_ID": "a"}, slow=True
     ),
+    "a GPU elsewhere": Scenario([*RECIPE, *SHORT], a_gpu_elsewhere, launcher=TORCHRUN),
     "rank killed at the start": Scenario([*RECIPE, *SHORT], rank_1_killed, code=4, launcher=TORCHRUN, slow=True),
     "half started by torchrun": Scenario(
         ["probe", "runs/done", "--knn", "--threads", "1"], launcher={"RANK": "0", "WORLD_SIZE": "2"}

@@ -26,6 +26,19 @@ def exported_as_weights_alone(patch: Patch) -> None:
     Path("model/weights.projector.safetensors").unlink()
 
 
+def a_graph(patch: Patch) -> None:
+    Path("graph.onnx").write_bytes(b"x")
+
+
+def a_graph_beside_weights(patch: Patch) -> None:
+    exported(patch)
+    Path("model/graph.onnx").write_bytes(b"x")
+
+
+def a_graph_in_a_run(patch: Patch) -> None:
+    Path("runs/done/graph.onnx").write_bytes(b"x")
+
+
 def nothing_in_it(patch: Patch) -> None:
     save_file({}, "nothing.safetensors")
 
@@ -44,6 +57,9 @@ SCENARIOS = {
     "--init of an empty file": Scenario([*TRAIN, "--init", "nothing.safetensors"], nothing_in_it),
     "--init of a folder": Scenario([*TRAIN, "--init", "./taken"]),
     "--init of a folder of weights": Scenario([*TRAIN, "--init", "./model"], exported_as_weights_alone),
+    "--init of a graph": Scenario([*TRAIN, "--init", "graph.onnx"], a_graph),
+    "--init of a graph beside weights": Scenario([*TRAIN, "--init", "model/graph.onnx"], a_graph_beside_weights),
+    "--init of a graph in a run": Scenario([*TRAIN, "--init", "runs/done/graph.onnx"], a_graph_in_a_run),
     "--init of a projector": Scenario([*TRAIN, "--init", "model/weights.projector.safetensors"], exported),
     "--init of a model that nobody published": Scenario([*TRAIN, "--init", "resnet50t"]),
     "--init of no model": Scenario([*TRAIN, "--init", "resnet1001"]),

@@ -1,0 +1,74 @@
+"""A run of a network or a method that is somebody's: who registers it, and whether that has changed since it began."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from barlowctl import own_code
+from barlowctl.errors import UserError
+from barlowctl.model import registered
+from barlowctl.recipe.keys import Keys, Own
+from barlowctl.recipe.objectives import METHODS
+from barlowctl.recipe.schema import Recipe
+from barlowctl.runs import rundir
+
+PARTS = ("network", "method")
+
+
+class Unregistered(UserError):
+    """A run's network or method is somebody's, and nobody has registered it in this process."""
+
+
+def record(recipe: Recipe) -> dict[str, dict[str, str]]:
+    """What a run notes of its network and its method, where they are somebody's: name, module, file and sha256."""
+    parts = {"network": registered.record(recipe.model.backbone), "method": _method(recipe.objective.name)}
+    return {part: about for part, about in parts.items() if about}
+
+
+def check(run: Path, parts: tuple[str, ...] = PARTS) -> None:
+    """Refuse a run of a network or a method that somebody had registered when it began, and nobody has now.
+
+    There may be one of that name that is timm's or barlowctl's: another one.
+
+    Raises:
+        Unregistered: with what registers it.
+    """
+    for part in parts:
+        about = _noted(run, part)
+        if not about or _now(part, about["name"]):
+            continue
+        where = " with timm" if part == "network" else ""
+        raise Unregistered(
+            f"the {part} of the run '{run}' is {about['name']!r}, which {own_code.who(about)} registered{where} when "
+            "it began",
+            allowed=own_code.FIRST,
+            next=own_code.first_step(about),
+        )
+
+
+def note_changed(run: Path) -> tuple[str, ...]:
+    """What is to be said where the file that registers the network or the method is another one than then."""
+    notes = []
+    for part in PARTS:
+        before = _noted(run, part)
+        now = _now(part, before["name"]) if before else {}
+        if before.get("sha256") and now.get("sha256") and now["sha256"] != before["sha256"]:
+            verb = "built" if part == "network" else "made"
+            notes.append(f"the {part} is {verb} by {now['file']}, which is not as it was when the run began")
+    return tuple(notes)
+
+
+def _now(part: str, name: str) -> Mapping[str, str]:
+    """What a run would note of a network or a method today; {}: nobody has registered one of that name."""
+    return registered.record(name) if part == "network" else _method(name)
+
+
+def _method(name: str) -> dict[str, str]:
+    keys = METHODS.get(name, Keys)
+    return {"name": name, **keys.source} if issubclass(keys, Own) else {}
+
+
+def _noted(run: Path, part: str) -> dict[str, str]:
+    file = run / "run.json"
+    return own_code.note_of(rundir.read_json(file), part) if file.is_file() else {}
