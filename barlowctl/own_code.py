@@ -82,6 +82,12 @@ def note_of(values: Any, part: str) -> dict[str, str]:
     return about if isinstance(about, dict) and {"name", "module", "file", "sha256"} <= about.keys() else {}
 
 
+def versions(values: Any) -> str:
+    """What tells apart the versions of somebody's network and method in a run's run.json; "": both are nobody's own."""
+    about = (note_of(values, part) for part in ("network", "method"))
+    return " ".join(noted["sha256"][:8] for noted in about if noted)
+
+
 def who(about: Mapping[str, str]) -> str:
     """The module and the file that registered something, for people."""
     return f"{about['module']} ({about['file']})" if about["file"] else about["module"]

@@ -36,7 +36,7 @@ def check(run: Path, parts: tuple[str, ...] = PARTS) -> None:
     """
     for part in parts:
         about = _noted(run, part)
-        if not about or _now(part, about["name"]):
+        if not about or registered_now(part, about["name"]):
             continue
         where = " with timm" if part == "network" else ""
         raise Unregistered(
@@ -47,19 +47,31 @@ def check(run: Path, parts: tuple[str, ...] = PARTS) -> None:
         )
 
 
+def changed(run: Path) -> list[dict[str, str]]:
+    """What the run notes (see `noted`) of each part whose file was another one when it began than is registered now."""
+    return [
+        about
+        for about in noted(run)
+        if about["sha256"]
+        and registered_now(about["part"], about["name"]).get("sha256", "") not in ("", about["sha256"])
+    ]
+
+
 def note_changed(run: Path) -> tuple[str, ...]:
     """What is to be said where the file that registers the network or the method is another one than then."""
-    notes = []
-    for part in PARTS:
-        before = _noted(run, part)
-        now = _now(part, before["name"]) if before else {}
-        if before.get("sha256") and now.get("sha256") and now["sha256"] != before["sha256"]:
-            verb = "built" if part == "network" else "made"
-            notes.append(f"the {part} is {verb} by {now['file']}, which is not as it was when the run began")
-    return tuple(notes)
+    return tuple(
+        f"the {about['part']} is {'built' if about['part'] == 'network' else 'made'} by "
+        f"{registered_now(about['part'], about['name'])['file']}, which is not as it was when the run began"
+        for about in changed(run)
+    )
 
 
-def _now(part: str, name: str) -> Mapping[str, str]:
+def noted(run: Path) -> list[dict[str, str]]:
+    """What the run notes of its network and method where they are somebody's: `record`, and which part it is."""
+    return [{"part": part, **about} for part in PARTS if (about := _noted(run, part))]
+
+
+def registered_now(part: str, name: str) -> Mapping[str, str]:
     """What a run would note of a network or a method today; {}: nobody has registered one of that name."""
     return registered.record(name) if part == "network" else _method(name)
 

@@ -20,7 +20,7 @@ from barlowctl.cli.study_chosen import ALL_METHODS, choose_studies, selection
 from barlowctl.cli.study_command import StudyCommand, slot_arguments
 from barlowctl.cli.study_plan import print_array_script, show_plan
 from barlowctl.cli.study_recipe import base_recipe
-from barlowctl.cli.study_results import show_results
+from barlowctl.cli.study_results import say_other_code, show_results
 from barlowctl.cli.study_run import run_cells
 from barlowctl.errors import UserError
 
@@ -219,6 +219,7 @@ def ablate(
         print_array_script(command, [*again, *slot_arguments(device, threads)], options.slurm_values(slurm_options))
     elif show:
         directory.check()
+        say_other_code(command)
         show_results(command, elsewhere=True)
     elif cell is not None:
         run_cells(command, [cell])

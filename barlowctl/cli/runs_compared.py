@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from barlowctl import own_code
 from barlowctl.errors import UserError
 from barlowctl.output_paths import why_not_written
 from barlowctl.quantities import LOSS, QUANTITIES, loss_meaning, meanings_of
@@ -58,16 +59,23 @@ def curves_by_key(panels: Sequence[Compared]) -> dict[str, dict[str, Points]]:
 
 
 def changes_of(runs: Mapping[str, History]) -> dict[str, dict[str, Any]]:
-    """What each run's recipe and images have that the first one's have not: key -> value; None: the key is not its."""
+    """What each run's recipe, images and own code have that the first one's have not: key -> value.
+
+    None: the key is not its.
+    """
     from barlowctl.recipe.settings import differences, settings_of
 
     settings = [settings_of(run.path) for run in runs.values()]
     changes = {title: differences(settings[0], own) for title, own in zip(runs, settings, strict=True)}
-    first = next(iter(runs.values())).images
+    first = next(iter(runs.values()))
     for title, run in runs.items():
         own = run.images
-        if first and own and own["digest"] != first["digest"]:
+        if first.images and own and own["digest"] != first.images["digest"]:
             changes[title]["images"] = f"{own['images']:,} others ({own['digest'][:8]})"
+        for part in ("network", "method"):
+            before, now = own_code.note_of(first.about, part), own_code.note_of(run.about, part)
+            if before and now and before["name"] == now["name"] and before["sha256"] != now["sha256"]:
+                changes[title][f"{part}'s file"] = f"another version ({now['sha256'][:8]})"
     return changes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
+from barlowctl import shell
 from barlowctl.amounts import counted
 from barlowctl.cli.study_chosen import other_studies
 from barlowctl.cli.study_command import StudyCommand
@@ -12,6 +13,20 @@ from barlowctl.errors import UserError
 
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
 """What the system says where a folder is another's, or its disk can only be read."""
+
+
+def say_other_code(command: StudyCommand) -> None:
+    """Name the finished cells that another version of somebody's method or network trained than is registered now."""
+    from barlowctl.study.other_code import cells_of_other_code
+
+    if cells := cells_of_other_code(command.directory):
+        labels, one = "; ".join(cell.label for cell in cells), len(cells) == 1
+        command.console.say(
+            f"note: {counted(len(cells), 'cell')} ({labels}) {'was' if one else 'were'} trained by another version of "
+            "your own method or network than is registered now: the tables compare different code. To train "
+            f"{'it' if one else 'them'} anew, remove {'it' if one else 'them'} and run the study again:"
+        )
+        command.console.paste(shell.line("rm", "-r", *(cell.path for cell in cells)))
 
 
 def show_results(command: StudyCommand, *, quick: bool = False, last: bool = True, elsewhere: bool = False) -> None:

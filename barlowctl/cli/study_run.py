@@ -9,7 +9,7 @@ from barlowctl import shell
 from barlowctl.amounts import counted
 from barlowctl.cli.study_command import StudyCommand, slot_arguments
 from barlowctl.cli.study_live import StudyDisplay, show_study
-from barlowctl.cli.study_results import show_results
+from barlowctl.cli.study_results import say_other_code, show_results
 from barlowctl.errors import RunStopped, UserError
 from barlowctl.output_paths import free
 
@@ -43,6 +43,7 @@ def run_cells(command: StudyCommand, numbers: Sequence[int], pool_arguments: lis
     open_cells = [(number, cell) for number, cell in cells if cell.record is None]
     before = len(cells) - len(open_cells)
     console.say(f"{counted(len(cells), 'cell')}{f' ({before} finished before)' if before else ''}, in {directory.out}")
+    say_other_code(command)
     advised: dict[str, str] = {}  # of the cells that could not be run: what to type next
     with show_study(console, directory, command.parallel) as display:
 

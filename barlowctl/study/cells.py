@@ -13,7 +13,7 @@ from typing import Any
 
 from barlowctl import datasets, launcher, shell, signals
 from barlowctl.amounts import counted
-from barlowctl.assemble import precision
+from barlowctl.assemble import own_parts, precision
 from barlowctl.assemble.data import ImageSet, choices_of, open_recipe_images
 from barlowctl.assemble.diagnosis import diagnose
 from barlowctl.assemble.finished import FinishedRun, open_run
@@ -141,6 +141,7 @@ def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None,
         try:
             if not rundir.result_of(cell.path):
                 begun = (cell.path / "recipe.toml").is_file()
+                _refuse(cell, own_parts.note_changed(cell.path) if begun else ())
                 recipe = cell.recipe if begun else starts.pinned(cell.path.parents[2], cell.recipe)
                 job = prepare(recipe, runtime, data, resume=cell.path if begun else None)
                 job.earlier_precision = precision.shared(cell.path.parents[2], cell.recipe, job.device)
@@ -151,10 +152,7 @@ def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None,
             return True
         trained = time.monotonic()
         run = open_run(cell.path)
-        if run.notes:
-            raise UserError(
-                f"'{cell.path}': {run.notes[0]}", next=f"{shell.line('rm', '-r', cell.path)} && barlowctl ..."
-            )
+        _refuse(cell, run.notes)
         measures, notes = measure_cell(run, labelled, runtime)
         source = labelled.opened or labelled.train
         usable, held = count(source, source.num_samples, cell.recipe)
@@ -162,6 +160,16 @@ def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None,
         seconds = {**_training(cell.path), "measure": time.monotonic() - trained}
         cell.finish(_record(cell) | {"measures": measures, "notes": notes, "seconds": seconds})
     return True
+
+
+def _refuse(cell: Cell, notes: Sequence[str]) -> None:
+    """Refuse a cell that something is to be noted of: its numbers would not be of its recipe, or of the code as it is.
+
+    Raises:
+        UserError: there is a note.
+    """
+    if notes:
+        raise UserError(f"'{cell.path}': {notes[0]}", next=f"{shell.line('rm', '-r', cell.path)} && barlowctl ...")
 
 
 @contextmanager

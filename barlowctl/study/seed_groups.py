@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from barlowctl import own_code
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
@@ -23,6 +24,8 @@ UNSAID = ("name", "description", "seed")
 """Keys of a recipe that make no other group."""
 IMAGES = "images"
 """The setting that tells groups apart which were trained on other images under one name."""
+CODE = "own code"
+"""The setting that tells groups apart whose method or network, somebody's own, is of another version of its file."""
 ONLINE = ("knn", "linear")
 """Accuracies of the online evaluation, which are columns unless others are asked for."""
 
@@ -99,7 +102,7 @@ def grouped(runs: Sequence[History]) -> tuple[list[Group], list[str]]:
             continue
         recipe = _recipe(run)
         images = (run.images or {}).get("digest", "")
-        key = f"{load.digest(recipe.model_copy(update={'seed': 0}))} {images}"
+        key = f"{load.digest(recipe.model_copy(update={'seed': 0}))} {images} {own_code.versions(run.about)}"
         group = groups.setdefault(key, Group(recipe, []))
         twin = next((other for other in group.runs if _seed(other) == recipe.seed), None)
         if twin is not None:
@@ -149,6 +152,17 @@ def _tell_apart(groups: Sequence[Group]) -> None:
     if len(set(digests)) > 1:
         for group, digest in zip(groups, digests, strict=True):
             group.settings[IMAGES] = digest[:8] or None
+    of_names: dict[tuple[str, str], set[str]] = {}
+    for group in groups:
+        of_names.setdefault(_names(group), set()).add(own_code.versions(group.runs[0].about))
+    for group in groups:
+        if len(of_names[_names(group)]) > 1:
+            group.settings[CODE] = own_code.versions(group.runs[0].about) or None
+
+
+def _names(group: Group) -> tuple[str, str]:
+    """Of the method and of the network, of which there may be several versions."""
+    return group.recipe.objective.name, group.recipe.model.backbone
 
 
 def _measured(run: History) -> tuple[dict[Measure, float], list[str]]:

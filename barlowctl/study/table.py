@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 from barlowctl.amounts import counted
+from barlowctl.study import other_code
 from barlowctl.study.directory import Record, StudyDirectory
 from barlowctl.study.students_t import quantile
 from barlowctl.study.study import Study
@@ -51,7 +52,8 @@ def rows(directory: StudyDirectory, study: Study) -> list[Row]:
     published = {variant.name: variant.published[0] for variant in study.variants}
     table = []
     for variant in study.variants:
-        records = {seed: directory.cell(study, variant, seed).record for seed in directory.seeds_of(study, variant)}
+        cells = {seed: directory.cell(study, variant, seed) for seed in directory.seeds_of(study, variant)}
+        records = {seed: cell.record for seed, cell in cells.items()}
         row: Row = {
             "variant": variant.name,
             "overrides": list(variant.overrides),
@@ -62,9 +64,10 @@ def rows(directory: StudyDirectory, study: Study) -> list[Row]:
             "finished": [seed for seed, record in records.items() if record and "measures" in record],
             "missing": [seed for seed, record in records.items() if record is None],
             "failed": {seed: record["failed"] for seed, record in records.items() if record and "failed" in record},
-            "notes": list(
-                dict.fromkeys(note for record in records.values() for note in (record or {}).get("notes", ()))
-            ),
+            "notes": [
+                *dict.fromkeys(note for record in records.values() for note in (record or {}).get("notes", ())),
+                *other_code.notes(directory, cells.values()),
+            ],
             "same_as": directory.same_as(study, variant),
             "cells": directory.folder_of(study, variant).name,
         }

@@ -7,6 +7,7 @@ import importlib
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -160,6 +161,61 @@ def test_a_study_varies_its_arguments(recipe: Path, capsys: Captured) -> None:
         "weak": 0.0,
         "strong": 0.5,
     }
+
+
+def test_a_study_says_which_cells_another_version_of_its_file_trained(
+    recipe: Path, module: Path, capsys: Captured
+) -> None:
+    Path("lambds.toml").write_text('[weak]\n"objective.args.lambd" = 0.0\n[strong]\n"objective.args.lambd" = 0.5\n')
+    words = ["--set", "train.epochs=1", "--set", "objective.name=own-twins", "--set", "train.precision=fp32"]
+    study = ["ablate", "--grid", "lambds.toml", "--recipe", str(recipe), *words, "--threads", "1", "--out", "study"]
+    assert app.run([*study, "--only", "weak"]) == 0
+    written = capsys.readouterr()
+    assert "another version" not in written.out + written.err
+    before = hashlib.sha256(module.read_bytes()).hexdigest()[:8]
+    module.write_text(SOURCE + "\n")
+    now = hashlib.sha256(module.read_bytes()).hexdigest()[:8]
+    forget()
+    importlib.import_module("own_methods_of_mine")
+    cell = next(Path("study").glob("cells/weak-*/seed-0"))
+    for more in ([], ["--show"]):
+        assert app.run([*study, *more]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        note = next(number for number, line in enumerate(lines) if line.startswith("note: 1 cell (weak, seed 0) was"))
+        assert lines[note + 1] == f"rm -r {cell}"
+        of = f"the method 'own-twins' was of own_methods_of_mine.py with sha256 {before}, and is of {now} now"
+        assert f"Note on weak: seed 0: {of}." in lines
+        assert f"seed 0: {of}" in json.loads(Path("study/lambds.json").read_text())["rows"][0]["notes"]
+    runs = [str(path) for path in sorted(Path("study").glob("cells/*/seed-0"))]
+    assert app.run(["runs", "compare", *runs, "--json"]) == 0
+    changes = json.loads(capsys.readouterr().out)["runs"][1]["changes"]
+    assert changes == {"objective.args.lambd": 0.0, "method's file": f"another version ({before})"}
+    shutil.rmtree(cell)
+    assert app.run(study) == 0
+    assert "version" not in capsys.readouterr().out
+
+
+def test_a_study_does_not_go_on_with_a_cell_that_another_version_began(
+    recipe: Path, module: Path, capsys: Captured
+) -> None:
+    """Nothing is trained before it says so: the cell would be half of one method, half of another."""
+    Path("lambds.toml").write_text('[weak]\n"objective.args.lambd" = 0.0\n')
+    words = ["--set", "objective.name=own-twins", "--set", "train.precision=fp32"]
+    study = ["ablate", "--grid", "lambds.toml", "--recipe", str(recipe), *words, "--threads", "1", "--out", "study"]
+    assert app.run([*study, "--set", "train.epochs=1"]) == 0
+    cell = next(Path("study").glob("cells/weak-*/seed-0"))
+    for name in ("cell.json", "result.json"):
+        (cell / name).unlink()
+    module.write_text(SOURCE + "\n")
+    forget()
+    importlib.import_module("own_methods_of_mine")
+    trained = (cell / "metrics.jsonl").read_bytes()
+    capsys.readouterr()
+    assert app.run([*study, "--set", "train.epochs=1"]) == 2
+    error = capsys.readouterr().err
+    assert f"'{cell}': the method is made by {module}, which is not as it was when the run began" in error
+    assert f"rm -r {cell} && barlowctl ablate" in error
+    assert (cell / "metrics.jsonl").read_bytes() == trained
 
 
 def test_where_nobody_registers_it_the_error_says_who_did(recipe: Path, module: Path, capsys: Captured) -> None:

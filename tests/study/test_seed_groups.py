@@ -15,7 +15,13 @@ from barlowctl.study.seed_groups import Group, Measure, grouped, measures_of
 
 
 def make(
-    folder: Path, name: str, *overrides: str, knn: float = 50.0, finished: bool = True, images: str = "a" * 12
+    folder: Path,
+    name: str,
+    *overrides: str,
+    knn: float = 50.0,
+    finished: bool = True,
+    images: str = "a" * 12,
+    sha256: str = "",
 ) -> history.History:
     """A run of 20 steps as its files tell it."""
     recipe = load.load("quickstart", overrides)
@@ -23,6 +29,8 @@ def make(
     (run / "checkpoints" / "step-00000020").mkdir(parents=True)
     (run / "recipe.toml").write_text(load.dump(recipe))
     about = {"recipe": recipe.model_dump(mode="json"), "data": {"fingerprint": {"images": 9, "digest": images}}}
+    if sha256:
+        about["network"] = {"name": recipe.model.backbone, "module": "mine", "file": "mine.py", "sha256": sha256}
     (run / "run.json").write_text(json.dumps(about))
     records = [
         {"event": "evaluation", "step": step, "epoch": 1, "knn": value} for step, value in ((10, 1.0), (20, knn))
@@ -71,6 +79,16 @@ def test_settings_are_those_of_which_two_groups_that_have_them_differ(tmp_path: 
     assert list(groups["b"].settings) == ["objective.name", "objective.lambd", "images"]
     assert groups["c"].settings == {"objective.name": "simclr", "images": "a" * 8}  # its temperature is nobody else's
     assert groups["d"].settings["images"] == "b" * 8
+
+
+def test_runs_of_another_version_of_somebodys_code_are_another_group(tmp_path: Path) -> None:
+    """Of one recipe, whose mean would be of two methods."""
+    runs = [make(tmp_path, f"a-s{seed}", f"seed={seed}", sha256="a" * 64) for seed in (0, 1)]
+    assert not grouped(runs)[0][0].settings
+    runs += [make(tmp_path, "b-s2", "seed=2", sha256="b" * 64), make(tmp_path, "c", "model.backbone=resnet50")]
+    groups, notes = grouped(runs)
+    assert ([len(group.runs) for group in groups], notes) == ([2, 1, 1], [])
+    assert [group.settings.get("own code") for group in groups] == ["a" * 8, "b" * 8, None]
 
 
 def test_what_would_bend_a_mean_is_left_out_and_said(tmp_path: Path) -> None:
