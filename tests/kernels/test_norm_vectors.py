@@ -1,7 +1,8 @@
-"""Batch norm's loops in the widest vectors: that they give what `batch_norm.loops` gives."""
+"""Batch norm's loops in the widest vectors: that they give what `batch_norm.loops` gives, on every processor."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -18,9 +19,6 @@ from barlowctl.kernels.number_formats import LIKE
 from barlowctl.model.cpu.fused_norm import FusedBatchNorm2d
 
 BF16 = torch.bfloat16
-needs_vectors = pytest.mark.skipif(
-    not norm_vectors.USABLE, reason="this processor has no AVX-512 that rounds to bfloat16"
-)
 
 
 def compiled(kernels: ModuleType) -> dict[str, Any]:
@@ -76,7 +74,6 @@ def addresses(maps: list[Tensor]) -> list[int]:
     return [part.data_ptr() for part in maps]
 
 
-@needs_vectors
 @pytest.mark.parametrize("kind", range(4), ids=["values", "products", "rectified", "masked"])
 @pytest.mark.parametrize(("count", "columns"), [(1, 16), (3, 37), (40, 128), (256, 200), (5, 15), (17, 512)])
 def test_sums_are_those_of_the_loops(both: list[dict[str, Any]], kind: int, count: int, columns: int) -> None:
@@ -99,7 +96,6 @@ def test_sums_are_those_of_the_loops(both: list[dict[str, Any]], kind: int, coun
         assert bool((mask[:, columns:] == 7.0).all())
 
 
-@needs_vectors
 @pytest.mark.parametrize("rectified", [False, True])
 @pytest.mark.parametrize("kind", range(3), ids=["values", "sum", "gradient"])
 @pytest.mark.parametrize(("count", "length"), [(1, 16), (3, 37), (40, 128), (6, 200), (2, 1024)])
@@ -125,7 +121,6 @@ def test_what_is_written_is_the_nearest_number(
         assert bool((error <= least + 1e-6 * (1.0 + exact.abs())).all())
 
 
-@needs_vectors
 def test_what_is_no_number_stays_so(both: list[dict[str, Any]]) -> None:
     for kind, rectified in ((0, False), (0, True), (1, True), (2, False), (2, True)):
         maps, rows = drawn(4, 32)
@@ -136,13 +131,21 @@ def test_what_is_no_number_stays_so(both: list[dict[str, Any]]) -> None:
         assert places == [[2, 7]] or (kind == 2 and places == [[1, 5], [2, 7]])
 
 
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """They are taken, also where the processor has no such vectors, on which they are slow."""
+    monkeypatch.setattr(norm_vectors, "USABLE", True)
+    norm_threads._functions.cache_clear()
+    yield
+    norm_threads._functions.cache_clear()
+
+
 def bits_of(results: Tensor) -> Tensor:
     """Whether each is not 0, eight to a byte from the lowest bit on."""
     passed = (results.flatten() != 0).view(-1, 8).long()
     return (passed << torch.arange(8)).sum(1).to(torch.uint8)
 
 
-@needs_vectors
 @pytest.mark.parametrize(("count", "length"), [(1, 16), (3, 48), (40, 128), (300, 512), (2, 1040)])
 def test_a_bit_says_of_each_sum_whether_it_is_zero(both: list[dict[str, Any]], count: int, length: int) -> None:
     """And the gradient is masked by it as by the results themselves, of any of the columns that begin with a byte."""
@@ -173,10 +176,9 @@ def test_a_bit_says_of_each_sum_whether_it_is_zero(both: list[dict[str, Any]], c
             assert torch.equal(masks[0].view(torch.int16), masks[1].view(torch.int16))
 
 
-@needs_vectors
 @pytest.mark.parametrize(("width", "marked"), [(48, True), (40, False)])
 @pytest.mark.parametrize("dtype", [BF16, torch.float32])
-def test_a_bit_is_kept_instead_of_a_result(width: int, marked: bool, dtype: torch.dtype) -> None:
+def test_a_bit_is_kept_instead_of_a_result(taken: None, width: int, marked: bool, dtype: torch.dtype) -> None:
     """In bf16, of channels that fill vectors; gradients are the same as those by the result."""
     norm = FusedBatchNorm2d(width)
     generator = torch.Generator().manual_seed(2)

@@ -1,4 +1,7 @@
-"""Products by vectors of bfloat16, against float64; also where a processor has tiles, which it takes instead."""
+"""Products by vectors of bfloat16, against float64, on every processor.
+
+Also where it has tiles, which it takes instead, and where it has no instruction for them: LLVM makes them of others.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,9 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from barlowctl.kernels import vector_code
 from barlowctl.kernels.tiles import vectors as vector_tiles
 
 BF16 = torch.bfloat16
-pytestmark = pytest.mark.skipif(
-    not vector_code.has_bf16_vectors(), reason="the processor multiplies no vectors of bfloat16"
-)
 
 
 @njit

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from barlowctl import processor
+from barlowctl.kernels.tiles import sums as tile_sums
 from barlowctl.model.cpu import tile_products
 
 
@@ -37,6 +38,25 @@ def on_amd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def without_avx512(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As on one of AMD's with vectors of 256 bits."""
     _be(monkeypatch, tmp_path, "AuthenticAMD", "AVX2")
+
+
+@pytest.fixture
+def multiplies_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels of products in bfloat16 are called on any processor: without its instructions they are slow, and right.
+
+    Which way a network takes is another thing: it depends on the processor, and this fixture changes it.
+    """
+    if not tile_products.is_usable():
+        if tile_sums.HAS_TILES:
+            pytest.skip("kernels are compiled for tiles, and the system was not asked for them")
+        monkeypatch.setattr(tile_products, "is_usable", lambda: True)
+
+
+@pytest.fixture
+def multiplies_bf16_by_vectors(multiplies_bf16: None) -> None:
+    """The same of what products by tiles leave to torch: biases."""
+    if tile_products.has_tiles():
+        pytest.skip("the processor multiplies by tiles, and biases are torch's then")
 
 
 def _be(monkeypatch: pytest.MonkeyPatch, folder: Path, vendor: str, capability: str) -> None:

@@ -13,18 +13,21 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from barlowctl.kernels.float_vectors import VECTOR, WIDE, add_product, constant, load_some, narrowed, store_some
+from barlowctl.kernels.float_vectors import FLOAT, add_product, constant, load_some, narrowed, store_some
 from barlowctl.kernels.vector_code import LONG, at, for_each, load, prefetch, repeat, store
 
 STRIP = 8
 """Vectors of a row whose sums are in registers."""
 AHEAD = 16
 """So many rows before they are summed, they are fetched into the cache: a strip of a wide row is short."""
-HALF, MARKS = WIDE // 2, 2
-"""Bytes of a vector's numbers in bfloat16, and of a bit for each."""
+COLUMNS = 16
+"""Numbers of a vector, as AVX-512 has them; on a processor whose vectors are shorter LLVM takes several for each."""
+WIDE, HALF, MARKS = 4 * COLUMNS, 2 * COLUMNS, COLUMNS // 8
+"""Bytes of a vector, of its numbers in bfloat16, and of a bit for each."""
+VECTOR = ir.VectorType(FLOAT, COLUMNS)
 _LONGS = types.int64
-_WORDS, _HALVES = ir.VectorType(ir.IntType(32), 16), ir.VectorType(ir.IntType(16), 16)
-_BITS = ir.VectorType(ir.IntType(1), 16)
+_WORDS, _HALVES, _BITS = (ir.VectorType(ir.IntType(bits), COLUMNS) for bits in (32, 16, 1))
+_ZEROS = constant(0.0, VECTOR)
 
 
 def _sums(terms: Callable[[Any, list[Any], int, dict[str, Any]], Any], marked: bool = False) -> Any:
@@ -55,7 +58,7 @@ def _sums(terms: Callable[[Any, list[Any], int, dict[str, Any]], Any], marked: b
                     out += [b.fadd(sums[2 * number], value), add_product(b, sums[2 * number + 1], value, factor)]
                 return out
 
-            sums = repeat(b, count, step, [constant(0.0)] * (2 * width))
+            sums = repeat(b, count, step, [_ZEROS] * (2 * width))
             for number in range(width):
                 store(b, sums[2 * number], b.add(total, LONG(number * WIDE)), 4)
                 store(b, sums[2 * number + 1], b.add(other, LONG(number * WIDE)), 4)
@@ -67,7 +70,7 @@ def _sums(terms: Callable[[Any, list[Any], int, dict[str, Any]], Any], marked: b
 
 
 def _read(b: Any, address: Any, number: int) -> Any:
-    return load_some(b, b.add(address, LONG(number * HALF)), True)
+    return load_some(b, b.add(address, LONG(number * HALF)), True, VECTOR)
 
 
 def _at(b: Any, address: Any, number: int) -> Any:
@@ -76,7 +79,7 @@ def _at(b: Any, address: Any, number: int) -> Any:
 
 def _passed(b: Any, value: Any, scale: Any, shift: Any) -> Any:
     """Whether a ReLU let the result through, which is then above 0, or no number."""
-    return b.fcmp_unordered(">", add_product(b, shift, value, scale), constant(0.0))
+    return b.fcmp_unordered(">", add_product(b, shift, value, scale), _ZEROS)
 
 
 @intrinsic
@@ -107,7 +110,7 @@ def sum_rectified(typing_context, g, x, y, m, count, row, vectors, centre, scale
     def terms(b, own, number, of):
         value = _read(b, own[1], number)
         passed = _passed(b, value, _at(b, of["scale"], number), _at(b, of["shift"], number))
-        whole = b.select(passed, _read(b, own[0], number), constant(0.0))
+        whole = b.select(passed, _read(b, own[0], number), _ZEROS)
         return whole, b.fsub(value, of["centre"][number])
 
     return _sums(terms)
@@ -139,15 +142,15 @@ def sum_marked(typing_context, g, x, y, m, count, row, vectors, centre, scale, s
 def _masked(b: Any, passed: Any, own: Sequence[Any], number: int) -> Any:
     """The gradient of what passed, and 0 elsewhere, which is written."""
     place = LONG(number * HALF)
-    whole = b.select(passed, load(b, b.add(own[0], place), _HALVES, 2), ir.Constant(_HALVES, [0] * 16))
+    whole = b.select(passed, load(b, b.add(own[0], place), _HALVES, 2), ir.Constant(_HALVES, [0] * COLUMNS))
     store(b, whole, b.add(own[3], place), 2)
-    return b.bitcast(b.shl(b.zext(whole, _WORDS), ir.Constant(_WORDS, [16] * 16)), VECTOR)
+    return b.bitcast(b.shl(b.zext(whole, _WORDS), ir.Constant(_WORDS, [16] * COLUMNS)), VECTOR)
 
 
 def _passes(b: Any, bits: Any) -> Any:
     """Which numbers in bfloat16 are not 0, by their bits."""
-    magnitude = b.and_(bits, ir.Constant(_HALVES, [0x7FFF] * 16))
-    return b.icmp_unsigned("!=", magnitude, ir.Constant(_HALVES, [0] * 16))
+    magnitude = b.and_(bits, ir.Constant(_HALVES, [0x7FFF] * COLUMNS))
+    return b.icmp_unsigned("!=", magnitude, ir.Constant(_HALVES, [0] * COLUMNS))
 
 
 def _rows(result: Callable[[Any, Sequence[Any], Sequence[Any]], Any], sources: int) -> Any:
@@ -162,7 +165,7 @@ def _rows(result: Callable[[Any, Sequence[Any], Sequence[Any]], Any], sources: i
             out = b.add(target, offset)
 
             def vector(number, _):
-                values = [load_some(b, at(b, start, number, HALF), True) for start in starts]
+                values = [load_some(b, at(b, start, number, HALF), True, VECTOR) for start in starts]
                 factors = [load(b, at(b, address, number, WIDE), VECTOR, 4) for address in addresses[sources:]]
                 store_some(b, result(b, values, factors), at(b, out, number, HALF), True)
                 return []
@@ -178,7 +181,7 @@ def _rows(result: Callable[[Any, Sequence[Any], Sequence[Any]], Any], sources: i
 
 def _rectified(b: Any, value: Any) -> Any:
     """The value, and 0 where it is below; what is no number stays so."""
-    return b.select(b.fcmp_ordered("<", value, constant(0.0)), constant(0.0), value)
+    return b.select(b.fcmp_ordered("<", value, _ZEROS), _ZEROS, value)
 
 
 @intrinsic
@@ -223,7 +226,7 @@ def rows_of_marked_sum(typing_context, x, other, scale, shift, target, count, ve
 
             def vector(number, _):
                 place = b.add(before, number)
-                values = [load_some(b, at(b, start, place, HALF), True) for start in (x, other)]
+                values = [load_some(b, at(b, start, place, HALF), True, VECTOR) for start in (x, other)]
                 factors = [load(b, at(b, address, number, WIDE), VECTOR, 4) for address in (scale, shift)]
                 value = b.fadd(add_product(b, factors[1], values[0], factors[0]), values[1])
                 bits = narrowed(b, _rectified(b, value))
@@ -257,7 +260,7 @@ def rows_of_rectified_gradient(typing_context, g, x, scale, shift, slope, offset
 
     def result(b, values, factors):
         scale, shift, slope, offset = factors
-        whole = b.select(_passed(b, values[1], scale, shift), values[0], constant(0.0))
+        whole = b.select(_passed(b, values[1], scale, shift), values[0], _ZEROS)
         return add_product(b, add_product(b, offset, values[1], slope), whole, scale)
 
     return types.void(*[_LONGS] * 10), _rows(result, 2)

@@ -1,4 +1,7 @@
-"""Attention head by head in bf16, against float64: values, gradients, what is no number, and where it is taken."""
+"""Attention head by head in bf16, against float64: values, gradients, what is no number, and where it is taken.
+
+Its kernels are right on every processor; where they are taken is asked apart from it.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,6 @@ from barlowctl.model.cpu import fused_attention
 from barlowctl.model.cpu.fused_attention import FUSED, FusedAttention, attend
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
-needs_vectors = pytest.mark.skipif(
-    not fused_attention.is_usable(), reason="the processor multiplies no vectors of bfloat16, or has tiles"
-)
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -65,7 +65,6 @@ def difference(made: Tensor, true: Tensor) -> float:
     return ((made.double() - true).norm() / true.norm()).item()
 
 
-@needs_vectors
 @pytest.mark.parametrize("heads", SHAPES, ids=str)
 def test_it_is_the_formula(heads: Heads) -> None:
     """Of q, k, v and gradients by themselves: what is written is rounded once, and shares of the softmax before."""
@@ -82,7 +81,6 @@ def test_it_is_the_formula(heads: Heads) -> None:
             assert bool((of_qkv[:, :, which].abs() < 1e-2).all())  # the only share is 1, whatever q and k are
 
 
-@needs_vectors
 @pytest.mark.parametrize("heads", SHAPES, ids=str)
 def test_a_thread_stays_in_its_room(heads: Heads, monkeypatch: pytest.MonkeyPatch) -> None:
     rooms: list[tuple[np.ndarray, int]] = []
@@ -97,7 +95,6 @@ def test_a_thread_stays_in_its_room(heads: Heads, monkeypatch: pytest.MonkeyPatc
     assert all(bool((memory[size:] == 171).all()) for memory, size in rooms)
 
 
-@needs_vectors
 def test_it_is_as_exact_as_torchs() -> None:
     qkv, grad = drawn(Heads(2, 3, 197, 64))
 
@@ -110,7 +107,6 @@ def test_it_is_as_exact_as_torchs() -> None:
         assert difference(made, exact) < 1.1 * difference(other, exact)
 
 
-@needs_vectors
 @pytest.mark.parametrize("factor", [0.0, 1e-3, 20.0])
 def test_products_may_be_alike_or_far_apart(factor: float) -> None:
     """All 0, so that each patch has the same share; or so large that one has all: no power of 2 overflows."""
@@ -122,7 +118,6 @@ def test_products_may_be_alike_or_far_apart(factor: float) -> None:
     assert bool(of_qkv.isfinite().all())
 
 
-@needs_vectors
 def test_sums_of_a_softmax_are_float32s() -> None:
     """Their logarithms, from which the backward pass has its shares."""
     qkv, _ = drawn(Heads(1, 2, 70, 32))
@@ -133,7 +128,6 @@ def test_sums_of_a_softmax_are_float32s() -> None:
     torch.testing.assert_close(sums.double(), exact, rtol=1e-6, atol=1e-5)
 
 
-@needs_vectors
 def test_all_products_may_be_far_below_0() -> None:
     """2^-sum is beyond float32 then, and must not be taken behind the last patch, where products are 0."""
     qkv, grad = drawn(Heads(1, 1, 70, 32), scale=0.05)
@@ -145,7 +139,6 @@ def test_all_products_may_be_far_below_0() -> None:
     assert difference(of_qkv[:, :, 2], of_true[:, :, 2]) < 2**-8
 
 
-@needs_vectors
 def test_rows_may_lie_anywhere() -> None:
     """q, k, v and the gradient by themselves, with other steps, and with numbers that do not follow one another."""
     qkv, grad = drawn(Heads(2, 3, 50, 32))
@@ -161,7 +154,6 @@ def test_rows_may_lie_anywhere() -> None:
         assert torch.equal(part.grad, exact)
 
 
-@needs_vectors
 def test_results_are_the_same_on_any_number_of_threads() -> None:
     if thread_team.address() is None:
         pytest.skip("torch has threads of its own")
@@ -172,7 +164,6 @@ def test_results_are_the_same_on_any_number_of_threads() -> None:
         assert torch.equal(made, expected)
 
 
-@needs_vectors
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_no_number_stays_so_where_it_is_seen(value: float) -> None:
     qkv, grad = drawn(Heads(2, 2, 40, 32))
@@ -186,7 +177,6 @@ def test_what_is_no_number_stays_so_where_it_is_seen(value: float) -> None:
     assert bool(of_qkv[0].isfinite().all())
 
 
-@needs_vectors
 def test_there_is_no_gradient_of_the_gradient() -> None:
     qkv, _ = drawn(Heads(1, 1, 8, 32))
     q = qkv[:, :, 0].transpose(1, 2).requires_grad_()
@@ -268,9 +258,8 @@ def test_a_mask_is_torchs(calls: list[float]) -> None:
     assert not torch.allclose(masked, plain)
 
 
-@needs_vectors
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "eva02_tiny_patch14_224", "vit_small_patch16_dinov3"])
-def test_networks_are_what_they_are_without_it(name: str) -> None:
+def test_networks_are_what_they_are_without_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As near as bf16 is, features and gradients of all parameters."""
     torch.manual_seed(0)
     side = 64 if "patch16" in name else 56
@@ -286,6 +275,7 @@ def test_networks_are_what_they_are_without_it(name: str) -> None:
         return features.detach().float(), torch.cat(gradients)
 
     plain = step()
+    monkeypatch.setattr("barlowctl.model.attention.is_usable", lambda: True)
     choose_attention(network, CPU)
     assert any(type(part) in FUSED.values() for part in network.modules())
     for made, expected in zip(step(), plain, strict=True):
@@ -302,7 +292,6 @@ def test_kernels_are_compiled_before_where_they_are_used(calls: list[float]) -> 
     assert calls == [1.0]
 
 
-@needs_vectors
 def test_a_step_keeps_no_products_of_all_patches() -> None:
     """What the backward pass needs grows with the patches, not with their square."""
     saved: list[int] = []

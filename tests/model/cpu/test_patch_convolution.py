@@ -13,9 +13,7 @@ from barlowctl.model.cpu.patch_convolution import PatchConvolution
 from barlowctl.model.cpu.product_convolution import choose_convolutions, prepare_convolutions
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
-needs_vectors = pytest.mark.skipif(
-    not tile_products.is_usable() or tile_products.has_tiles(), reason="the processor multiplies no vectors of bfloat16"
-)
+with_biases = pytest.mark.usefixtures("multiplies_bf16_by_vectors")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 KERNELS: list[Any] = [(32, 40, 1, (6, 6)), (20, 3, 1, (1, 1)), (16, 24, 2, (4, 6)), (3, 40, 4, (8, 12)),
@@ -38,7 +36,7 @@ def assert_rounded_once(made: Tensor, true: Tensor) -> None:
     assert ((made.double() - true).abs() <= true.abs() * 2.0**-8 + 2e-6 * true.abs().max()).all()
 
 
-@needs_vectors
+@with_biases
 @pytest.mark.parametrize(("channels", "out", "kernel", "size"), KERNELS)
 def test_it_is_the_convolution(channels: int, out: int, kernel: Any, size: tuple[int, int]) -> None:
     """Against float64: results and the map's gradient are rounded once, those of weight and bias are not."""
@@ -66,7 +64,7 @@ def test_it_is_the_convolution(channels: int, out: int, kernel: Any, size: tuple
         assert (made.double() - exact).norm() <= 1e-6 * exact.norm()
 
 
-@needs_vectors
+@with_biases
 @pytest.mark.parametrize(
     "kind", ["as it is", "evaluation", "float32", "contiguous", "cut off", "tiles", "a bias in bf16", "not usable"]
 )

@@ -1,6 +1,6 @@
 """Convolutions by tiles or vectors of bf16: that they are the convolution, how exact, and where they are taken.
 
-What multiplies needs such a processor; what is packed for it, and which pixels meet, is tested on all.
+Results are tested on every processor: where it has no instruction for such products, they are made of others.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from numba import njit
 from torch import Tensor, nn
 
+from barlowctl import processor
 from barlowctl.kernels import thread_team
 from barlowctl.kernels.tiles import packing as tile_packing
 from barlowctl.model.cpu import convolution_ways, tile_products, tile_rows
@@ -28,7 +29,7 @@ from barlowctl.model.cpu.product_convolution import ProductConvolution, choose_c
 from tests.model.cpu.convolution_shapes import Shape, drawn
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
-needs_bf16 = pytest.mark.skipif(not tile_products.is_usable(), reason="the processor multiplies nothing in bfloat16")
+on_any_processor = pytest.mark.usefixtures("multiplies_bf16")
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +80,7 @@ def by_definition(shape: Shape, x: Tensor, weight: Tensor, grad: Tensor) -> list
     return [out, of_x, of_weight]
 
 
-@needs_bf16
+@on_any_processor
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_it_is_the_convolution(shape: Shape) -> None:
     """Sums are float32's, and what is written in bfloat16 is rounded once; the gradient of the weight is not."""
@@ -96,7 +97,7 @@ def test_it_is_the_convolution(shape: Shape) -> None:
     assert (ours[2].double() - exact[2]).norm() <= 1e-6 * exact[2].norm()
 
 
-@needs_bf16
+@on_any_processor
 @pytest.mark.parametrize("shape", [SHAPES[2], SHAPES[3], Shape(200, 32, 128, (4, 4))], ids=str)
 def test_it_is_the_same_to_the_bit_however_it_is_divided(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
     """Among threads, and by what fits into the processor's cache; and wherever the map begins in memory."""
@@ -114,7 +115,7 @@ def test_it_is_the_same_to_the_bit_however_it_is_divided(shape: Shape, monkeypat
     assert all(map(torch.equal, results(shape, x, *case[1:]), expected))
 
 
-@needs_bf16
+@on_any_processor
 def test_each_pass_is_onednns_where_it_is_to_be() -> None:
     shape = Shape(64, 64, 32, (5, 5), stride=(2, 2))
     case = drawn(shape)
@@ -130,7 +131,7 @@ def test_each_pass_is_onednns_where_it_is_to_be() -> None:
             torch.testing.assert_close(mixed[number], expected, atol=0, rtol=0)
 
 
-@needs_bf16
+@on_any_processor
 def test_what_is_no_number_goes_where_it_is_seen_and_nowhere_else() -> None:
     shape = Shape(40, 32, 32, (4, 4))
     x, weight, grad = drawn(shape)
@@ -146,15 +147,15 @@ def test_what_is_no_number_goes_where_it_is_seen_and_nowhere_else() -> None:
     assert torch.equal((~of_weight.isfinite()).any(0).any(-1).any(-1).nonzero().flatten(), torch.tensor([3, 7]))
 
 
-@needs_bf16
+@on_any_processor
 def test_a_gradient_that_nobody_needs_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = SHAPES[1]
     x, weight, grad = drawn(shape)
-    monkeypatch.setattr(tile_products, "_gradient_of_weight", None)
     x.requires_grad_()
-    tile_products.convolve(x, weight, shape.stride, shape.padding).backward(grad)
+    with monkeypatch.context() as patch:
+        patch.setattr(tile_products, "_gradient_of_weight", None)
+        tile_products.convolve(x, weight, shape.stride, shape.padding).backward(grad)
     assert torch.equal(x.grad, results_of_x(shape, x, weight, grad))  # type: ignore[arg-type]
-    monkeypatch.undo()
     weight.requires_grad_()
     calls, convolve = list[bool](), tile_products._convolve
     monkeypatch.setattr(
@@ -403,12 +404,13 @@ def test_kernels_are_compiled_before_where_they_are_used(calls: list[Any], monke
     assert calls == []
 
 
-@needs_bf16
+@on_any_processor
 @pytest.mark.parametrize("name", ["resnet18", "resnet26"])
 def test_a_network_is_as_exact_as_with_onednns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     network = timm.create_model(name, num_classes=0, zero_init_last=False).to(memory_format=torch.channels_last)
-    x = torch.randn(32, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    side = 64 if processor.multiplies_bf16() else 32  # torch's own takes long where it does not
+    x = torch.randn(32, 3, side, side).contiguous(memory_format=torch.channels_last)
     exact = gradients(copy.deepcopy(network).double(), x.double(), None)
     made, passes, convolve = {}, list[Any](), tile_products.convolve
     monkeypatch.setattr(tile_products, "convolve", lambda *of: (passes.append(of[4]), convolve(*of))[1])

@@ -1,6 +1,6 @@
 """Products of rows by tiles or vectors of bf16: that they are the convolution, how exact, and where they are taken.
 
-What multiplies needs such a processor; what is laid out for it is tested on all.
+Results are tested on every processor: where it has no instruction for such products, they are made of others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from barlowctl.own_gradients import made_here
 from tests.model.cpu.convolution_shapes import Shape, drawn
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
-needs_bf16 = pytest.mark.skipif(not tile_products.is_usable(), reason="the processor multiplies nothing in bfloat16")
+on_any_processor = pytest.mark.usefixtures("multiplies_bf16")
+with_biases = pytest.mark.usefixtures("multiplies_bf16_by_vectors")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -69,7 +70,7 @@ def assert_rounded_once(made: Tensor, true: Tensor, spread: float = 2e-6) -> Non
     assert bool((error <= rounding + spread * true.abs().max()).all())
 
 
-@needs_bf16
+@on_any_processor
 @pytest.mark.parametrize("ours", [True, False], ids=["ours", "onednn"])
 @pytest.mark.parametrize("shape", POINTWISE, ids=str)
 def test_it_is_the_convolution(shape: Shape, ours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +87,7 @@ def test_it_is_the_convolution(shape: Shape, ours: bool, monkeypatch: pytest.Mon
     assert (given[2].double() - exact[2]).norm() <= 1e-6 * exact[2].norm()
 
 
-@needs_bf16
+@on_any_processor
 @pytest.mark.parametrize("shape", FIRST, ids=str)
 def test_the_gradient_of_a_first_layers_weight_is_that_of_the_convolution(shape: Shape) -> None:
     case = drawn(shape)
@@ -98,7 +99,7 @@ def test_the_gradient_of_a_first_layers_weight_is_that_of_the_convolution(shape:
     assert torch.equal(ours[1], torch.autograd.grad(theirs, x, case[2])[0])
 
 
-@needs_bf16
+@on_any_processor
 @pytest.mark.parametrize("shape", [*POINTWISE, FIRST[0], pointwise(3, 32, 96, (31, 33))], ids=str)
 def test_it_is_the_same_to_the_bit_however_it_is_divided(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
     """Among threads, and by what is made at a time; and wherever the map begins in memory."""
@@ -121,7 +122,7 @@ def test_it_is_the_same_to_the_bit_however_it_is_divided(shape: Shape, monkeypat
     assert all(map(torch.equal, results(shape, x, *case[1:]), expected))
 
 
-@needs_bf16
+@on_any_processor
 @pytest.mark.parametrize("shape", [POINTWISE[1], POINTWISE[2], POINTWISE[3], FIRST[2]], ids=str)
 def test_what_lay_in_memory_before_does_not_count(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
     case, empty = drawn(shape), torch.empty
@@ -135,7 +136,7 @@ def test_what_lay_in_memory_before_does_not_count(shape: Shape, monkeypatch: pyt
     assert all(map(torch.equal, results(shape, *case), expected))
 
 
-@needs_bf16
+@on_any_processor
 def test_a_gradient_of_many_rows_is_summed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """That many threads find work; float32 sums of a piece, then of the pieces."""
     shape = pointwise(5, 32, 40, (30, 30))
@@ -151,7 +152,7 @@ def test_a_gradient_of_many_rows_is_summed_in_pieces(monkeypatch: pytest.MonkeyP
         assert (made.double() - exact).norm() <= 1e-6 * exact.norm()
 
 
-@needs_bf16
+@on_any_processor
 @pytest.mark.parametrize("channels", [32, 8])
 def test_what_is_no_number_goes_where_it_is_seen_and_nowhere_else(channels: int) -> None:
     shape = pointwise(3, channels, 40, (5, 5))
@@ -167,7 +168,7 @@ def test_what_is_no_number_goes_where_it_is_seen_and_nowhere_else(channels: int)
     assert torch.equal((~of_weight.isfinite()).any(0).flatten().nonzero().flatten(), torch.tensor([3, 7]))
 
 
-@needs_bf16
+@on_any_processor
 @pytest.mark.parametrize("ours", [True, False], ids=["ours", "onednn"])
 def test_rows_are_multiplied_as_a_linear_does(ours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tile_rows, "multiplies", lambda rows, weight: ours)
@@ -187,12 +188,7 @@ def test_rows_are_multiplied_as_a_linear_does(ours: bool, monkeypatch: pytest.Mo
     assert (weight.grad.double() - true).norm() <= 1e-6 * true.norm()
 
 
-needs_vectors = pytest.mark.skipif(
-    not tile_products.is_usable() or tile_products.has_tiles(), reason="biases are added by vectors of bfloat16"
-)
-
-
-@needs_vectors
+@with_biases
 @pytest.mark.parametrize("ours", [True, False], ids=["ours", "onednn"])
 @pytest.mark.parametrize(("shape", "out"), [((3, 7, 64), 96), ((64, 40), 32), ((5, 33), 50), ((2, 600, 32), 64)])
 def test_a_linear_with_a_bias_is_torchs(
@@ -220,7 +216,7 @@ def test_a_linear_with_a_bias_is_torchs(
         assert (made.double() - exact).norm() <= 1e-6 * exact.norm()
 
 
-@needs_vectors
+@with_biases
 def test_a_frozen_linear_has_the_gradient_of_its_rows_alone() -> None:
     layer = nn.Linear(32, 32).requires_grad_(False)
     choose_linears(layer, CPU)
@@ -235,7 +231,7 @@ def test_a_frozen_linear_has_the_gradient_of_its_rows_alone() -> None:
 # ---- the gradient of a product, added to another ----------------------------------------------------------
 
 
-@needs_bf16
+@on_any_processor
 @pytest.mark.parametrize(("size", "stride"), [((7, 4), (2, 2)), ((6, 6), (3, 2)), ((5, 5), (1, 1))], ids=str)
 def test_the_gradient_of_a_branch_is_added_where_its_pixels_lie(size: tuple[int, int], stride: tuple[int, int]) -> None:
     """In the last case pixels lie as they do in the gradient, whose last rows are not 32."""
@@ -256,7 +252,7 @@ def test_the_gradient_of_a_branch_is_added_where_its_pixels_lie(size: tuple[int,
     assert (weight.grad.double() - exact[2]).norm() <= 1e-6 * exact[2].norm()
 
 
-@needs_bf16
+@on_any_processor
 def test_either_gradient_of_a_branch_may_be_missing() -> None:
     shape = pointwise(4, 32, 48, (6, 6), stride=(2, 2))
     x, weight, grad = drawn(shape)
@@ -285,7 +281,7 @@ class _Given(torch.autograd.Function):
         return ctx.given, None
 
 
-@needs_bf16
+@on_any_processor
 @pytest.mark.parametrize("own", [True, False])
 def test_a_shortcuts_gradient_is_written_over_only_if_nobody_else_has_it(own: bool) -> None:
     shape = pointwise(6, 64, 16, (5, 4))
@@ -521,6 +517,6 @@ def test_kernels_are_compiled_before_where_they_are_used(calls: list[str], monke
     assert calls == ["prepare", "prepare"]
 
 
-@needs_bf16
+@on_any_processor
 def test_preparing_runs_every_kernel() -> None:
     tile_rows.prepare()

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -632,22 +631,3 @@ def test_a_batch_is_cut_for_the_threads_there_are(monkeypatch: pytest.MonkeyPatc
     _, convolution, correlation, _ = tasks
     assert -(-100 // convolution["group"]) % 3 == 0
     assert correlation["shares"] * correlation["across"] % 3 == 0
-
-
-PROCESSORS = {
-    "no vectors to speak of": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
-    "AVX2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma"},
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("processor", PROCESSORS)
-def test_other_processors_compute_the_same(processor: str, tmp_path: Path) -> None:
-    if processor == "AVX2" and not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
-        pytest.skip("this processor has none")
-    tests = (test_it_is_the_convolution_up_to_rounding, test_what_is_no_number_stays_so)
-    here = [f"{Path(__file__)}::{test.__name__}" for test in tests]
-    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", *here]
-    environment = {**os.environ, **PROCESSORS[processor], "NUMBA_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
