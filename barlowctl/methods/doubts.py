@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from barlowctl.distributed import Ranks
 from barlowctl.errors import UserError
+from barlowctl.methods.host_state import changed, host_state
 
 SAME = 1e-4
 """How far losses of two ranks may be apart, as a share of the loss: on a GPU sums come in any order."""
@@ -26,10 +27,16 @@ class Doubts:
         ranks: those that share each batch.
         labels: whether the method says that it learns from labels.
         mend: what helps, in words: where the method stands.
+
+    Attributes:
+        moves_on_host: what of the method changes from step to step and is no tensor, once it was looked at: a captured
+            step would keep it as it was. None: nothing is known to.
     """
 
     def __init__(self, ranks: Ranks, *, labels: bool = True, mend: str | None = None) -> None:
         self.ranks, self.labels, self.mend, self.batches = ranks, labels, mend, 0
+        self.moves_on_host: str | None = None
+        self._before: dict[str, Any] = {}
 
     @contextmanager
     def advising(self) -> Iterator[None]:
@@ -60,6 +67,9 @@ class Doubts:
                 f"{name}.compare returns a loss without a gradient: nothing would be trained",
                 allowed="a loss that is computed of the embeddings, without .detach(), .item() and torch.no_grad()",
             )
+        if self.batches >= _STEPS - 1:  # one step apart
+            before, self._before = self._before, host_state(method, on_host=terms.loss.device.type == "cpu")
+            self.moves_on_host = changed(before, self._before) if before else None
         if self.batches == 1 and self.ranks.size > 1:
             _check_same(name, float(terms.loss.detach()), self.ranks)
         if self.batches == _STEPS:

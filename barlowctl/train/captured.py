@@ -17,11 +17,17 @@ class Captured:
     Args:
         take: takes a step as it is computed without a graph.
         views, targets: a batch of the shapes that are captured.
+
+    Raises:
+        RuntimeError: something of the method changes on the host, and every replay would have it as it is now.
     """
 
     def __init__(
         self, method: Trainable, take: Callable[[Computed], None], views: Sequence[Tensor], targets: Targets
     ) -> None:
+        doubts = getattr(method, "doubts", None)
+        if doubts is not None and (what := doubts.moves_on_host):
+            raise RuntimeError(f"{what} changes from step to step on the host, and a graph would keep it as it is")
         self.views = [view.clone() for view in views]
         self.targets = Targets(targets.labels.clone(), targets.indices.clone(), targets.shares, targets.progress)
         self.parameters = [p for p in method.parameters() if p.requires_grad]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from barlowctl.distributed import ALONE
+from barlowctl.methods import VICReg
+from barlowctl.methods.doubts import Doubts
 from barlowctl.train import step as training_step
 from tests.train.captured_steps import NAMES, images, method_of, step_of, trained
 from tests.train.recorded_graph import FROM_HOST, use_recorded_graphs
@@ -29,6 +33,61 @@ def test_a_replayed_step_is_the_one_that_was_captured(
     assert actual == expected
     for key, value in state.items():
         assert torch.equal(same[key], value), key
+
+
+class Weighted(VICReg):
+    """Its loss is multiplied by a number: of the host, or of a buffer."""
+
+    def vary(self, kind: str) -> None:
+        self.kind, self.steps = kind, 0
+        self.register_buffer("count", torch.zeros(()))
+
+    def compare(self, embeddings: Any, targets: Any) -> Any:
+        terms = super().compare(embeddings, targets)
+        if self.kind == "plain":
+            self.steps += 1
+            return terms._replace(loss=terms.loss * self.steps)
+        if self.kind == "drawn":
+            return terms._replace(loss=terms.loss * random.random())
+        return terms._replace(loss=terms.loss * (1 + targets.progress) * (1 + self.count))
+
+    def after_step(self, progress: Tensor) -> None:
+        self.count.add_(1.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("plain", "Weighted.steps"), ("drawn", "Python's random"), ("tensors", None)]
+)
+def test_a_step_of_a_registered_method_is_captured_where_nothing_of_it_changes_on_the_host(
+    monkeypatch: pytest.MonkeyPatch, kind: str, reason: str | None
+) -> None:
+    """Else the graph would have it as it was at the capture, and each loss would be wrong without a word."""
+    use_recorded_graphs(monkeypatch)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(training_step, "leave_capture", lambda device: None)
+    losses = []
+    for captures in (False, True):
+        torch.manual_seed(5)
+        random.seed(7)
+        method, notes = method_of("vicreg"), list[str]()
+        method.__class__ = Weighted
+        assert isinstance(method, Weighted)
+        method.vary(kind)
+        method.doubts = Doubts(ALONE)
+        step = step_of(method, "sgd", torch.device("cpu"), notify=notes.append)
+        step._captures = captures
+        for number in range(7):
+            views, indices = images("vicreg", number)
+            targets = step.targets(torch.full_like(indices, -1), indices, [len(indices)], number / 7)
+            computed = step.compute(views, targets)
+            step.update(computed, with_norm=True)
+            losses.append(computed.loss())
+        assert (step._captured is not None) is (captures and reason is None)
+        why = f"{reason} changes from step to step on the host, and a graph would keep it as it is"
+        expected = [f"steps are not captured as a CUDA graph: {why}"] if captures and reason else []
+        assert notes == expected
+    assert losses[:7] == losses[7:]
+    assert len(set(losses)) == 7
 
 
 def test_a_step_is_captured_on_a_stream_of_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
