@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
+import typer
+
 
 @cache  # once: it changes a class of typer's
 def keep_apostrophes_in_zsh() -> None:
@@ -38,8 +40,13 @@ def recipes(incomplete: str) -> list[str]:
     return _beginning(incomplete, catalog.shipped())
 
 
-def keys(incomplete: str) -> list[str]:
-    """Keys of a recipe for `--set`, each with its `=`."""
+def keys(incomplete: str, ctx: typer.Context | None = None) -> list[str]:
+    """Keys of a recipe for `--set`, each with its `=`; with those of methods that `--import` in front would register.
+
+    Args:
+        ctx: of the command that is typed; None: nothing is imported.
+    """
+    from barlowctl.cli.own_keys import own_keys
     from barlowctl.recipe.objectives import METHODS
     from barlowctl.recipe.schema import Recipe
 
@@ -50,8 +57,9 @@ def keys(incomplete: str) -> list[str]:
             elif (prefix, name) != ("", "objective"):
                 yield f"{prefix}{name}="
 
-    of_methods = {f"objective.{name}=" for method in METHODS.values() for name in method.model_fields}
-    return _beginning(incomplete, sorted({*below(Recipe, ""), *of_methods}))
+    of_methods = {key for method in METHODS.values() for key in below(method, "objective.")}
+    own = own_keys(ctx.find_root().params.get("imports") or ()) if ctx is not None else ()
+    return _beginning(incomplete, sorted({*below(Recipe, ""), *of_methods, *own}))
 
 
 def datasets(incomplete: str) -> list[str]:

@@ -28,6 +28,22 @@ FAULTS = {
     "leaving": "import sys\nsys.exit(3)",
     "json": "",
 }
+OWN_METHODS = """
+import barlowctl
+from barlowctl import register_method
+raise SystemExit("a shell that completes runs nothing")
+@barlowctl.register_method("agreement")
+class Agreement:
+    views = 2
+    def __init__(self, backbone, projector, ranks=None, *, heat: float = 0.1):
+        pass
+@register_method("bank")
+def bank(backbone, classes, queue: int, w=1.0):
+    pass
+class Other:
+    def __init__(self, no_key=1):
+        pass
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -160,6 +176,16 @@ def test_a_shell_completes_it_and_what_follows_it(place: Path) -> None:
 
     assert completed("barlowctl --import mi") == ["mine", "mine.py"]
     assert completed("barlowctl --import mine pret") == ["pretrain"]  # and prints nothing: it imports nothing
+    (place / "own.py").write_text(OWN_METHODS)
+    (place / "package").mkdir()
+    (place / "package" / "__init__.py").write_text(OWN_METHODS.replace("heat", "cold"))
+    line = "pretrain --set objective.args."
+    assert completed(f"barlowctl --import own {line}") == [f"objective.args.{key}=" for key in ("heat", "queue", "w")]
+    assert completed(f"barlowctl --import mine --import package {line}c") == ["objective.args.cold="]
+    assert (
+        completed(f"barlowctl --import slip --import nothing {line}") == []
+    )  # what no Python can read, or is not there
+    assert completed(f"barlowctl {line}") == []
 
 
 def test_a_run_of_a_network_that_is_not_registered_says_what_to_import(
