@@ -60,7 +60,9 @@ QUANTITIES: Mapping[str, Quantity] = {
     "alpha": Quantity("alpha", "decay of the features' eigenspectrum; healthy: about 1 to 2", "alpha"),
     "lr_weights": Quantity("Learning rate", "of weights", "lr"),
     "grad_norm": Quantity("Gradient norm", "of each logged step", "gradient norm", by_decades=True),
-    "images_per_second": Quantity("Images per second", "while training", "images/s"),
+    "images_per_second": Quantity(
+        "Images per second", "while training, without evaluations and checkpoints", "images/s"
+    ),
     "data_wait": Quantity("Waiting for data", "share of the time that steps wait for their batch", "waiting for data"),
 }
 """In the order in which a page shows them; terms come after the loss."""

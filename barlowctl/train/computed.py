@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from barlowctl.methods import MovedRows, Targets, Terms
 from barlowctl.train.gradient_norms import Norms
+from barlowctl.train.step_clock import StepClock
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Launched:
     """A step whose loss has not been read: what it computed, and what is to be said of it then.
 
     complete: whether its terms and rates are said beside the loss, as of a logged step and of an epoch's last one.
+    wall, waited: its seconds, and those of them until its batch was there (see `StepClock`).
     """
 
     computed: Computed
@@ -84,6 +86,11 @@ class Launched:
     wall: float
     waited: float
     images: int
+
+    def settled(self, clock: StepClock) -> Launched:
+        """The same with its loss read: the device is waited for, in the time of no step that follows."""
+        self.computed.loss()
+        return replace(self, wall=self.wall + clock.rest())
 
 
 def each(terms: Terms, change: Callable[[Tensor], Tensor]) -> Terms:

@@ -5,10 +5,9 @@ Between two steps the state is one that a checkpoint may hold. Whatever ends a r
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -29,6 +28,7 @@ from barlowctl.train.selection import END
 from barlowctl.train.settings import Settings
 from barlowctl.train.stand_in import shared
 from barlowctl.train.step import TrainingStep
+from barlowctl.train.step_clock import StepClock
 
 
 @dataclass
@@ -53,6 +53,7 @@ class Loop:
     go_on: str
     phase: Literal["between", "computing", "updating"] = "between"
     launched: Launched | None = None
+    clock: StepClock = field(default_factory=StepClock)
     ended: bool = False  # before the last step: a measure improves no more
 
     def to_the_end(self, evaluated: Mapping[str, float] | None) -> None:
@@ -77,32 +78,33 @@ class Loop:
             self._agree(finished=progress.step == settings.total_steps)
         while progress.step < settings.total_steps and not self.ended:
             epoch, start_batch = divmod(progress.step, settings.steps_per_epoch)
-            if start_batch == 0:
-                progress.sums = EpochMeans()
+            progress.sums = progress.sums if start_batch else EpochMeans()
             self._steps(epoch, start_batch)
             self._end(epoch)
 
     def _steps(self, epoch: int, start_batch: int) -> None:
         batches = self.loader.epoch(epoch, start_batch=start_batch)
         try:
-            mark, number, alone = time.perf_counter(), start_batch, self.ranks.size == 1
+            self.clock.begin()
+            number, alone = start_batch, self.ranks.size == 1
             while (batch := self._next(batches)) is not None or self.ending.due:
                 if self._is_over(number):
                     break
-                arrived = time.perf_counter()
+                self.clock.arrive()
                 if alone or number == start_batch:
                     self._agree()
                 given, shares = shared(batch, number, self.loader, self.step.current, self.ranks)
                 try:
-                    self._step(epoch, given, shares, mark, arrived)
+                    self._step(epoch, given, shares)
                 except KeyboardInterrupt:
                     if self.phase == "updating":
                         raise
                     self._back_to_the_last_step()
                     self.ending.interrupted = True
                 if self.settings.saves_within_epoch(self._steps_begun()) and not (alone and self.ending.due):
-                    self.save()  # over several ranks all of them, or none
-                mark, number = time.perf_counter(), number + 1
+                    with self.clock.left_out():
+                        self.save()  # over several ranks all of them, or none
+                number += 1
         finally:
             batches.close()
 
@@ -110,6 +112,7 @@ class Loop:
         """The next batch; None at the end of the epoch or the run, or when something is to be told."""
         if self.ending.due or self._steps_begun() == self.settings.total_steps:
             return None
+        self.clock.ask()
         try:
             return next(batches, None)
         except KeyboardInterrupt:
@@ -123,8 +126,7 @@ class Loop:
         ended = number == self.settings.steps_per_epoch or self._steps_begun() == self.settings.total_steps
         return ended and self.ranks.size > 1
 
-    def _step(self, epoch: int, batch: TrainingBatch, shares: Sequence[int], mark: float, arrived: float) -> None:
-        """One step. `mark`: when the one before it ended; `arrived`: when the batch was there (seconds)."""
+    def _step(self, epoch: int, batch: TrainingBatch, shares: Sequence[int]) -> None:
         step, settings, steps_begun = self.step, self.settings, self._steps_begun()
         with shielded() if self.ranks.size > 1 else nullcontext():  # the others are in the middle of it too
             factor = settings.lr_factor(steps_begun)
@@ -140,8 +142,7 @@ class Loop:
             with shielded():
                 self.phase = "updating"
                 step.update(computed, with_norm=complete)
-                done = time.perf_counter()
-                launched = Launched(computed, epoch, factor, logged, complete, done - mark, arrived - mark, sum(shares))
+                launched = Launched(computed, epoch, factor, logged, complete, *self.clock.end(), sum(shares))
                 before, self.launched, self.phase = self.launched, launched, "between"
                 if before is not None:
                     self._count(before)
@@ -156,7 +157,7 @@ class Loop:
         """Read the loss of a step that was launched, so that the state is that of `progress`."""
         before, self.launched = self.launched, None
         if before is not None:
-            self._count(before)
+            self._count(before.settled(self.clock))
 
     def _count(self, launched: Launched) -> None:
         """Read a step's loss, and count the step and say it is done.
@@ -238,8 +239,7 @@ class Loop:
         ending = self.ending
         stopping = ending.interrupted or (not finished and ending.stop())
         gathered = self.ranks.all_gather_ints([stopping, ending.code, self.after_epoch.decision])
-        failed = [(rank, code) for rank, (_, code, _) in enumerate(gathered) if code]
-        if failed:
+        if failed := [(rank, code) for rank, (_, code, _) in enumerate(gathered) if code]:
             note = self._save_if_possible()
             if ending.trouble is not None:
                 annotate(ending.trouble, note, self.go_on, resumable=self.saver.is_resumable)
