@@ -17,7 +17,7 @@ import hashlib
 import importlib.util
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, wraps
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import IO, Any, cast
 import numba
 from numba.core import caching, codegen, event
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import Dispatcher
 
 from barlowctl import locks
 from barlowctl.waits import Wait
@@ -104,6 +105,7 @@ def _watched(decorator: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(decorator)
     def with_arguments(*arguments: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
         def decorate(function: Callable[..., Any]) -> Any:
+            _check_closure(function, options)
             with _watching():
                 try:
                     if decorator is not numba.cfunc:
@@ -120,6 +122,15 @@ def _watched(decorator: Callable[..., Any]) -> Callable[..., Any]:
         return decorate
 
     return with_arguments
+
+
+def _check_closure(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """A kernel that is kept closes over no other: numba knows one by a number that each process draws anew, so that
+    every run would compile it again, and keep that too. A kernel at the top of its module is no part of a closure.
+    """
+    closed_over = [cell.cell_contents for cell in function.__closure__ or ()]
+    held = [value.py_func.__name__ for value in closed_over if isinstance(value, Dispatcher)]
+    assert not (options.get("cache") and held), f"{function.__qualname__} would never be found again: {held}"
 
 
 PATIENCE = 60.0

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,9 +19,11 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+import torch
 from numba.core import caching, event
 
 from barlowctl import kernel_cache, locks, waits
+from barlowctl.kernels import global_pooling
 from barlowctl.kernels.batch_norm import threads as norm_threads
 from barlowctl.kernels.winograd import functions as winograd_functions
 
@@ -308,6 +311,28 @@ def test_kernels_that_are_made_when_they_are_first_used_are_kept_with_their_sour
     assert {"barlowctl.kernels.winograd.vector_code", "barlowctl.kernels.winograd.toom_cook"} < set(
         kernel_cache.sources(name)
     )
+
+
+@pytest.mark.parametrize("decorate", [kernel_cache.njit, partial(kernel_cache.cfunc, "float64(float64)")])
+def test_a_kept_kernel_that_closes_over_another_is_refused(decorate: Callable[..., Any]) -> None:
+    """numba would never find it again: each run would compile it, and keep one file more."""
+    inner = numba.njit(lambda x: 2.0 * x)
+
+    def outer(x: float) -> Any:
+        return inner(x) + 1.0
+
+    with pytest.raises(AssertionError, match="outer would never be found again"):
+        decorate(cache=True)(outer)
+    assert decorate()(outer) is not None
+
+
+@pytest.mark.parametrize("make", [global_pooling.pooling, global_pooling.spreading])
+def test_kernels_of_global_pooling_are_found_again_by_another_process(make: Callable[..., Any]) -> None:
+    """numba's key of a kernel has its closure, pickled: that of a kernel in it is another one in every process."""
+    make.cache_clear()  # type: ignore[attr-defined]
+    kernel = make(torch.float32)
+    cells = [cell.cell_contents for cell in kernel._pyfunc.__closure__]
+    assert [type(value) for value in cells] == [np.float32]
 
 
 def test_all_kernels_are_decorated_so() -> None:

@@ -38,7 +38,7 @@ OPERATIONS = 8e9
 """Forward multiply-adds of a measured step: with its backward pass about 0.3 seconds of one thread in fp32."""
 _LACKING = f"no instructions for bf16 ({', '.join(sorted(processor.BF16))})"
 EMULATED = {
-    "bf16": f"this CPU has {_LACKING} and emulates it, several times slower",
+    "bf16": f"the CPU has {_LACKING} and emulates it, several times slower",
     "fp16": f"fp16 is slow on every CPU, and this one has {_LACKING} either",
 }
 """Where nothing is measured. Of systems that do not tell what their processor can do, steps do."""
@@ -147,7 +147,9 @@ def recorded_by(run: Path) -> Precision | None:
     if isinstance(recorded := about.get("precision"), Mapping):
         if recorded.get("device") != "cpu":
             return None
-        return replace(_of(recorded), why=f"{recorded['why']}, when the run began" if recorded.get("why") else "")
+        return replace(
+            _of(recorded), why=f"{recorded['why']}; chosen when the run began" if recorded.get("why") else ""
+        )
     first_line = BEFORE.fullmatch(about.get("facts", {}).get("device", ""))
     return Precision(first_line[2] or first_line[1], first_line[1], "as when the run began") if first_line else None
 

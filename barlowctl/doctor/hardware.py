@@ -45,8 +45,8 @@ def check_bf16() -> Check:
     if native:
         return Check("bf16", "ok", f"in the CPU's hardware ({', '.join(native)})")
     if not flags:
-        return Check("bf16", "ok", "this system does not tell", "a run measures whether fp32 is faster, and says so")
-    return Check("bf16", "ok", "emulated on this CPU", "a run measures whether fp32 is faster, and says so")
+        return Check("bf16", "ok", "this system does not tell", "a run measures whether fp32 is faster")
+    return Check("bf16", "ok", "emulated on this CPU", "runs whose recipe has bf16 or fp16 compute in fp32 here")
 
 
 def check_cores(bound: int, quota: float | None) -> Check:

@@ -58,29 +58,45 @@ def spread(target, pooled, places, like, pixels, channels):
             x[c] = narrow(value + wide(maxima[c]) if pixel_of[c] == pixel else value, like)
 
 
-def _each(image_of: Any, like: Any) -> Any:
-    @cfunc(TASK, **SHARED)
-    def images(address):
-        task = carray(address, (FIELDS,))
-        pixels, channels = task[PIXELS], task[CHANNELS]
-        while True:
-            image = take(address, NEXT)
-            if image >= task[IMAGES]:
-                return
-            place = task[MAP] + itemsize(like) * image * pixels * channels
-            pooled = task[POOLED] + itemsize(like) * image * 2 * channels
-            image_of(place, pooled, task[PLACES] + 4 * image * channels, like, pixels, channels)
-
-    return images
+@njit(**KERNEL)
+def addresses(task, image, like):
+    """Where an image's map, its means and maxima, and the maxima's pixels begin."""
+    channels = task[CHANNELS]
+    place = task[MAP] + itemsize(like) * image * task[PIXELS] * channels
+    return place, task[POOLED] + itemsize(like) * image * 2 * channels, task[PLACES] + 4 * image * channels
 
 
 @cache
 def pooling(dtype: torch.dtype) -> Any:
     """`pool` of every image, of a number format; compiled when it is first used."""
-    return _each(pool, LIKE[dtype])
+    like = LIKE[dtype]
+
+    @cfunc(TASK, **SHARED)
+    def pool_images(address):
+        task = carray(address, (FIELDS,))
+        while True:
+            image = take(address, NEXT)
+            if image >= task[IMAGES]:
+                return
+            place, pooled, places = addresses(task, image, like)
+            pool(place, pooled, places, like, task[PIXELS], task[CHANNELS])
+
+    return pool_images
 
 
 @cache
 def spreading(dtype: torch.dtype) -> Any:
     """`spread` of every image."""
-    return _each(spread, LIKE[dtype])
+    like = LIKE[dtype]
+
+    @cfunc(TASK, **SHARED)
+    def spread_images(address):
+        task = carray(address, (FIELDS,))
+        while True:
+            image = take(address, NEXT)
+            if image >= task[IMAGES]:
+                return
+            place, pooled, places = addresses(task, image, like)
+            spread(place, pooled, places, like, task[PIXELS], task[CHANNELS])
+
+    return spread_images

@@ -145,7 +145,9 @@ def test_a_run_of_before_kept_its_precision_in_its_first_lines(tmp_path: Path) -
     assert precision_of({"facts": {"device": "NVIDIA H100, fp16"}}) is None
     assert precision_of({}) is None
     record = precision.record(Precision("bf16", "fp32", "instead: 1.2x bf16"), CPU)
-    assert precision_of({"precision": record}) == Precision("bf16", "fp32", "instead: 1.2x bf16, when the run began")
+    assert precision_of({"precision": record}) == Precision(
+        "bf16", "fp32", "instead: 1.2x bf16; chosen when the run began"
+    )
     assert precision_of({"precision": {**record, "device": "cuda"}}) is None
 
 
@@ -155,10 +157,10 @@ def test_a_run_that_moves_to_a_cpu_keeps_what_was_chosen_there(tmp_path: Path) -
     precision.keep(tmp_path, Precision("fp16", "fp16"), GPU)
     assert precision.recorded_by(tmp_path) is None
     precision.keep(tmp_path, Precision("fp16", "bf16", "so"), CPU)
-    assert precision.recorded_by(tmp_path) == Precision("fp16", "bf16", "so, when the run began")
+    assert precision.recorded_by(tmp_path) == Precision("fp16", "bf16", "so; chosen when the run began")
     assert json.loads((tmp_path / "run.json").read_text())["data"] == {"images": 3}
     precision.keep(tmp_path, Precision("fp16", "fp32", "other"), CPU)
-    assert precision.recorded_by(tmp_path) == Precision("fp16", "bf16", "so, when the run began")
+    assert precision.recorded_by(tmp_path) == Precision("fp16", "bf16", "so; chosen when the run began")
 
 
 def test_a_study_chooses_once_or_as_its_earlier_runs_did(

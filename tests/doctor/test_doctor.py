@@ -224,15 +224,16 @@ def test_a_compiler_that_is_named_and_not_there_is_a_warning(monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("flags", "value"),
+    ("flags", "value", "advice"),
     [
-        ({"fpu", "bf16"}, "in the CPU's hardware (bf16)"),
-        ({"fpu"}, "emulated on this CPU"),
-        (set(), "this system does not tell"),
+        ({"fpu", "bf16"}, "in the CPU's hardware (bf16)", ""),
+        ({"fpu"}, "emulated on this CPU", "runs whose recipe has bf16 or fp16 compute in fp32 here"),
+        (set(), "this system does not tell", "a run measures whether fp32 is faster"),
     ],
 )
-def test_bf16_on_a_cpu(monkeypatch: pytest.MonkeyPatch, flags: set[str], value: str) -> None:
+def test_bf16_on_a_cpu(monkeypatch: pytest.MonkeyPatch, flags: set[str], value: str, advice: str) -> None:
     """macOS has no /proc/cpuinfo: nothing is said of its processor then."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(processor, "flags", lambda: frozenset(flags))
-    assert hardware.check_bf16().value == value
+    check = hardware.check_bf16()
+    assert (check.value, check.advice) == (value, advice)
