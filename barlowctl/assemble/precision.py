@@ -60,6 +60,13 @@ class Precision:
         return f"{self.used} {self.why}".rstrip()
 
 
+def emulated(requested: str, device: torch.device) -> str | None:
+    """Why a device computes in a precision many times slower than in fp32, in words; None: nothing says it does."""
+    if device.type != "cpu" or not processor.flags() or processor.multiplies_bf16():
+        return None
+    return EMULATED.get(requested)
+
+
 def choose(
     requested: str, device: torch.device, time_steps: Callable[[], Precision], earlier: Precision | None = None
 ) -> Precision:
@@ -72,8 +79,8 @@ def choose(
         return Precision(requested, requested)
     if earlier is not None and earlier.requested == requested:
         return earlier
-    if processor.flags() and not processor.multiplies_bf16():
-        return Precision(requested, "fp32", f"instead of the recipe's {requested}: {EMULATED[requested]}")
+    if why := emulated(requested, device):
+        return Precision(requested, "fp32", f"instead of the recipe's {requested}: {why}")
     with own_generator(), one_thread(), Wait("timing steps in bf16 and in fp32, to compute in the faster ..."):
         return time_steps()
 

@@ -48,7 +48,11 @@ def choose_rows(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         if missing is None or _is_installed(missing):
             chosen.append(name)
         elif names:
-            raise UserError(f"the row '{name}' needs {missing}, which is not installed", next="without --rows")
+            raise UserError(
+                f"the row '{name}' needs {missing}, which is not installed",
+                allowed=f"{', '.join(here)}; others once pip has installed what they need",
+                next="without --rows",
+            )
         else:
             left_out[name] = f"{missing} is not installed"
     return chosen, left_out

@@ -117,7 +117,11 @@ def choose_rows(names: Sequence[str], method: str = DEFAULT) -> tuple[list[str],
         elif is_installed(kind):
             chosen.append(name)
         elif names:
-            raise UserError(f"the row '{name}' needs {PACKAGES[kind]}, which is not installed", next="without --rows")
+            raise UserError(
+                f"the row '{name}' needs {PACKAGES[kind]}, which is not installed",
+                allowed=f"{', '.join(here)}; others once pip has installed what they need",
+                next="without --rows",
+            )
         else:
             left_out[name] = f"{PACKAGES[kind]} is not installed"
     if not chosen:

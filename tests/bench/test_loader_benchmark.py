@@ -125,8 +125,9 @@ def test_what_is_not_installed_is_left_out_or_refused(monkeypatch: pytest.Monkey
     chosen, left_out = module.choose_rows([])
     assert chosen == [row for row in module.ROWS if row != "lightly"]
     assert left_out == {"lightly": "lightly is not installed"}
-    with pytest.raises(UserError, match="needs lightly"):
+    with pytest.raises(UserError, match="needs lightly") as refused:
         module.choose_rows(["ours", "lightly"])
+    assert refused.value.allowed == f"{', '.join(chosen)}; others once pip has installed what they need"
 
 
 def test_a_pipeline_that_fails_is_named(tmp_path: Path) -> None:

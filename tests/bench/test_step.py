@@ -320,8 +320,9 @@ def test_a_missing_peer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen, left_out = step.choose_rows([])
     assert chosen == [row for row in step.ROWS if not row.startswith("lightly")]
     assert left_out == dict.fromkeys(("lightly", "lightly-same"), "lightly is not installed")
-    with pytest.raises(UserError, match="the row 'lightly-same' needs lightly, which is not installed"):
+    with pytest.raises(UserError, match="the row 'lightly-same' needs lightly, which is not installed") as refused:
         step.choose_rows(["ours", "lightly-same"])
+    assert refused.value.allowed == f"{', '.join(chosen)}; others once pip has installed what they need"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from barlowctl.cli.app import run as barlowctl
+from barlowctl.errors import UserError
 
 Captured = pytest.CaptureFixture[str]
 
@@ -47,3 +48,28 @@ def test_a_preview_of_images_none_of_which_can_be_read(tmp_path: Path, capsys: C
     assert "--set data.on_unreadable=replace" in capsys.readouterr().err
     assert barlowctl([*words, "--set", "data.on_unreadable=replace"]) == 2
     assert "next: give images that can be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["step", "profile"])
+@pytest.mark.parametrize("emulates", [True, False])
+def test_a_precision_that_the_processor_emulates_is_noted(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch, command: str, emulates: bool
+) -> None:
+    """Before hours of steps that no run takes; what stands behind it is not measured here."""
+    from barlowctl import processor
+    from barlowctl.bench import step, step_profile
+
+    monkeypatch.setattr(processor, "flags", lambda: frozenset(("avx2", *(() if emulates else ("avx512_bf16",)))))
+    monkeypatch.setattr(processor, "multiplies_bf16", lambda: not emulates)
+
+    def measured(*_: object, **options: object) -> None:
+        raise UserError("measured")
+
+    monkeypatch.setattr(step, "compare", measured)
+    monkeypatch.setattr(step_profile, "profile_step", measured)
+    assert barlowctl(["bench", command, "--precision", "bf16", "--recipe", "quickstart"]) == 2
+    says = capsys.readouterr()
+    assert "error: measured" in says.err.splitlines()
+    assert (
+        "emulates it, several times slower; a run of this recipe computes in fp32" in " ".join(says.out.split())
+    ) == emulates

@@ -100,22 +100,26 @@ def step(
         raise UserError("--data is what --loading loads", next="--loading")
 
     from barlowctl.assemble.machine import choose_device
+    from barlowctl.assemble.precision import emulated
     from barlowctl.bench.step import compare
     from barlowctl.cores import usable_cores
 
     where = choose_device(device)
+    changed = step_recipe(
+        recipe,
+        overrides or (),
+        method=method,
+        backbone=backbone,
+        batch=batch,
+        size=size,
+        widths=widths,
+        precision=precision,
+        device=where,
+    )
+    if why := emulated(changed.train.precision, where):
+        console.say(f"{why}; a run of this recipe computes in fp32")
     result = compare(
-        step_recipe(
-            recipe,
-            overrides or (),
-            method=method,
-            backbone=backbone,
-            batch=batch,
-            size=size,
-            widths=widths,
-            precision=precision,
-            device=where,
-        ),
+        changed,
         options.comma_separated("--rows", rows),
         device=where,
         ablation=ladder,
