@@ -62,7 +62,6 @@ def profile(
     os.environ.setdefault(*QUIET)  # read when torch is imported
 
     from barlowctl.assemble.machine import choose_device, memory_explained
-    from barlowctl.assemble.precision import emulated
     from barlowctl.bench.step_profile import profile_step
 
     where = choose_device(device)
@@ -76,9 +75,8 @@ def profile(
         widths=widths,
         precision=precision,
         device=where,
+        say=console.say,
     )
-    if why := emulated(changed.train.precision, where):
-        console.say(f"{why}; a run of this recipe computes in fp32")
     with memory_explained(f"--batch {max(16, changed.train.batch_size // 2)}"):
         result = profile_step(
             changed,

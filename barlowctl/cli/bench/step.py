@@ -100,7 +100,6 @@ def step(
         raise UserError("--data is what --loading loads", next="--loading")
 
     from barlowctl.assemble.machine import choose_device
-    from barlowctl.assemble.precision import emulated
     from barlowctl.bench.step import compare
     from barlowctl.cores import usable_cores
 
@@ -115,9 +114,8 @@ def step(
         widths=widths,
         precision=precision,
         device=where,
+        say=console.say,
     )
-    if why := emulated(changed.train.precision, where):
-        console.say(f"{why}; a run of this recipe computes in fp32")
     result = compare(
         changed,
         options.comma_separated("--rows", rows),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -58,12 +58,16 @@ def step_recipe(
     widths: str | None,
     precision: str,
     device: torch.device,
+    say: Callable[[str], None],
 ) -> Recipe:
     """The recipe with what the options change; `overrides` last, so that advice to set a value is followed.
+
+    say: where the processor emulates its precision, that.
 
     Raises:
         UserError: a recipe, a value or a method that there is not, or fp16 on a CPU.
     """
+    from barlowctl.assemble.precision import emulated
     from barlowctl.recipe import load
 
     if precision == "fp16" and device.type == "cpu":
@@ -74,7 +78,10 @@ def step_recipe(
     changes += [f"model.backbone={backbone}"] if backbone else []
     changes += [f"views.size={size}"] if size is not None else []
     changes += [f"model.projector=[{_widths(widths)}]"] if widths else []
-    return load.load(name, [*_of_method(method, name), *changes, *overrides])
+    recipe = load.load(name, [*_of_method(method, name), *changes, *overrides])
+    if why := emulated(recipe.train.precision, device):
+        say(f"{why}; a run of this recipe computes in fp32")
+    return recipe
 
 
 def _of_method(method: str | None, recipe: str) -> list[str]:
