@@ -36,7 +36,10 @@ def wide(typing_context, value):
 
 @intrinsic
 def narrow(typing_context, value, like):
-    """A float32 as it is in memory: the bits of the bfloat16 that is nearest, of two the even one; or itself."""
+    """A float32 as it is in memory: the bits of the bfloat16 that is nearest, of two the even one; or itself.
+
+    What is no number stays so: rounded like a number, bits of 0x7fffffff would be -0, and of 0x7f800001 infinity.
+    """
 
     def code(context, builder, signature, arguments):
         if like == types.float32:
@@ -44,7 +47,12 @@ def narrow(typing_context, value, like):
         bits = builder.bitcast(arguments[0], _WORD)
         odd = builder.and_(builder.lshr(bits, _WORD(16)), _WORD(1))
         rounded = builder.add(builder.add(bits, _WORD(0x7FFF)), odd)
-        return builder.trunc(builder.lshr(rounded, _WORD(16)), _HALF)
+        whole = builder.select(
+            builder.fcmp_unordered("uno", arguments[0], arguments[0]),
+            builder.or_(bits, _WORD(1 << 22)),
+            rounded,
+        )
+        return builder.trunc(builder.lshr(whole, _WORD(16)), _HALF)
 
     return like(types.float32, like), code
 
