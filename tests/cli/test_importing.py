@@ -43,6 +43,9 @@ def bank(backbone, classes, queue: int, w=1.0):
 class Other:
     def __init__(self, no_key=1):
         pass
+@register_model("network")
+def network(no_key_either=1):
+    pass
 """
 
 
@@ -182,9 +185,8 @@ def test_a_shell_completes_it_and_what_follows_it(place: Path) -> None:
     line = "pretrain --set objective.args."
     assert completed(f"barlowctl --import own {line}") == [f"objective.args.{key}=" for key in ("heat", "queue", "w")]
     assert completed(f"barlowctl --import mine --import package {line}c") == ["objective.args.cold="]
-    assert (
-        completed(f"barlowctl --import slip --import nothing {line}") == []
-    )  # what no Python can read, or is not there
+    # What no Python can read, or is not there.
+    assert completed(f"barlowctl --import slip --import nothing {line}") == []
     assert completed(f"barlowctl {line}") == []
 
 
