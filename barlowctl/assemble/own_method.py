@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -95,6 +96,8 @@ def _fault(made: Any, keys: Own, backbone: nn.Module) -> tuple[str, str] | None:
             f"has {other} = {asks[other]}, and was registered with {registered[other]}",
             f"a function that is annotated with the class that it returns: -> {name}",
         )
+    if calls := _called_otherwise(made):
+        return f"has {name}.{calls[0]}, which is called otherwise", calls[1]
     if not isinstance(terms, Mapping) or not terms:
         return f"has no {name}.terms", "names of the terms beside the loss, each with what it says"
     heads = made.heads()
@@ -117,4 +120,21 @@ def _fault(made: Any, keys: Own, backbone: nn.Module) -> tuple[str, str] | None:
         )
     if missing := [head for head, part in heads.items() if not own.keys() >= set(part.parameters())]:
         return f"has a head {missing[0]!r} that is no part of it", "modules that are attributes of the method"
+    return None
+
+
+def _called_otherwise(made: Method) -> tuple[str, str] | None:
+    """A function of the method that cannot be called as `Method`'s of that name is, and how that is; None: all can."""
+    for name, ours in inspect.getmembers(Method, inspect.isfunction):
+        theirs = getattr(made, name)
+        if name.startswith("_") or getattr(theirs, "__func__", None) is ours:
+            continue
+        expected = list(inspect.signature(ours).parameters)
+        try:
+            inspect.signature(theirs).bind(*expected[1:])
+        except TypeError:
+            as_written = ", ".join(inspect.signature(theirs).parameters)
+            return f"{name}(self, {as_written})".replace(", )", ")"), f"{name}({', '.join(expected)})"
+        except ValueError:  # of C, and says nothing of itself
+            continue
     return None

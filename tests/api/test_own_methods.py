@@ -314,6 +314,27 @@ def test_a_mistake_in_it_is_one_clear_error(recipe: Path, module: Path, fault: s
     assert Path("own").exists() is (fault == "grown")  # which is seen after two steps, and their state is saved
 
 
+@pytest.mark.parametrize(
+    ("function", "written", "called"),
+    [
+        ("describe", lambda self: "", ("describe(self)", "describe(self, batch, ranks)")),
+        ("compare", lambda self, z: z, ("compare(self, z)", "compare(self, embeddings, targets)")),
+        ("embeddings", lambda self, a, b: [a, b], ("embeddings(self, a, b)", "embeddings(self, views)")),
+        ("after_step", lambda self: None, ("after_step(self)", "after_step(self, progress)")),
+    ],
+)
+def test_a_function_that_is_called_otherwise_is_named(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, function: str, written: Any, called: tuple[str, str]
+) -> None:
+    """No line of somebody's takes part in such an error, which was an internal one, of ours."""
+    monkeypatch.setattr(sys.modules["own_methods_of_mine"].Twins, function, written)
+    with pytest.raises(barlowctl.UserError) as refused:
+        pretrain(recipe, overrides={**FP32, **OWN}, out="own", threads=1)
+    assert refused.value.message == f"the method 'own-twins' has Twins.{called[0]}, which is called otherwise"
+    assert refused.value.allowed == called[1]
+    assert not Path("own").exists()
+
+
 def test_an_error_of_theirs_while_it_trains_names_its_line_and_the_state_is_saved(
     recipe: Path, module: Path, capsys: Captured
 ) -> None:
