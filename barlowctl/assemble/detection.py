@@ -200,7 +200,7 @@ class DetectionJob:
 
     def take_statistics(self) -> None:
         """Let batch norm's running statistics be those of the weights as they are now (PreciseBN)."""
-        if count := self.settings.protocol.statistics:
+        if (count := self.settings.protocol.statistics) and precise_bn.batch_norms(self.detector):
             seed = self.seed + STATISTICS_SEED
             with self.loader(seed, count) as loader, self._computing(), self._drawing(seed):
                 precise_bn.recompute(self.detector, self._pieces(loader.epoch(0)), self.ranks)

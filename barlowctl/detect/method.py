@@ -67,9 +67,8 @@ class Detection(Trainable):
         assert self.training, "in evaluation mode there are detections, and no losses"
         keys = batch.keys.tolist()
         self.rpn.fg_bg_sampler.keys = self.heads.fg_bg_sampler.keys = keys
-        images = self._padded(batch.images, batch.canvas)
+        images, maps = self.maps(batch)
         objects = [Objects(target.boxes, target.labels, target.polygons) for target in batch.targets]
-        maps = self.features(images.tensors)
         proposals, sums = self.rpn(images, maps, [{"boxes": of_image.boxes} for of_image in objects])
         second = self.heads.losses(maps, proposals, images.image_sizes, objects)
         anchors = self.anchors_per_image * len(batch)
@@ -79,6 +78,11 @@ class Detection(Trainable):
             *second,
             ranks=self.ranks,
         )
+
+    def maps(self, batch: DetectionBatch) -> tuple[ImageList, Mapping[str, Tensor]]:
+        """A batch's padded images, and the feature maps of these: what comes before all heads."""
+        images = self._padded(batch.images, batch.canvas)
+        return images, self.features(images.tensors)
 
     @torch.no_grad()
     def predict(self, images: Sequence[Tensor], original_sizes: Sequence[tuple[int, int]]) -> list[Detections]:

@@ -45,11 +45,18 @@ class _Population:
         self.squares += rows * (variance.double() + mean.double().square())
 
     def write(self, norm: Any, ranks: Ranks) -> None:
-        """The statistics of all ranks into a norm's running ones."""
+        """The statistics of all ranks into a norm's running ones, which stay where nothing came in."""
         totals = ranks.add(torch.cat([self.count[None], self.sum, self.squares]))
-        mean, squares = (totals[1:] / totals[0]).chunk(2)
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_((squares - mean.square()).clamp_min(0.0))
+        mean, squares = (totals[1:] / totals[0].clamp_min(1.0)).chunk(2)
+        variance = (squares - mean.square()).clamp_min(0.0)
+        for running, of_all in ((norm.running_mean, mean), (norm.running_var, variance)):
+            running.copy_(torch.where(totals[0] > 0, of_all, running))
+
+
+def batch_norms(network: nn.Module) -> list[Any]:
+    """The batch norms that have running statistics."""
+    kinds = _BatchNorm | GlobalBatchNorm
+    return [module for module in network.modules() if isinstance(module, kinds) and module.running_mean is not None]
 
 
 @torch.no_grad()
@@ -57,22 +64,19 @@ def recompute(detection: Detection, batches: Iterable[DetectionBatch], ranks: Ra
     """Let the running statistics of every batch norm be those of all batches together; returns how many there were.
 
     The batches go through in training mode, with their targets: RoIs are sampled as in training, and the fourth stage
-    sees foreground and background as it does there. Each rank has as many batches as the others; the statistics are the
-    same on each afterwards. Weights and modes stay. Mean and variance are those of all positions of all batches
-    (fvcore's estimate of the population), not the mean of the batches' variances.
+    sees foreground and background as it does there. Where only the backbone and its pyramid have batch norms, the
+    batches go through these alone. Each rank has as many batches as the others; the statistics are the same on each
+    afterwards. Weights and modes stay. Mean and variance are those of all positions of all batches (fvcore's estimate
+    of the population), not the mean of the batches' variances.
 
     Raises:
         UserError: no batch.
     """
-    norms = [
-        module
-        for module in detection.modules()
-        if isinstance(module, _BatchNorm | GlobalBatchNorm) and module.running_mean is not None
-    ]
-    count = 0
+    norms, count = batch_norms(detection), 0
+    through = detection if batch_norms(detection.rpn) or batch_norms(detection.heads) else detection.maps
     with in_mode(detection, training=True), _populations(norms) as populations:
         for batch in batches:
-            detection(batch)
+            through(batch)
             count += 1
     if count == 0:
         raise UserError("PreciseBN has no batch to take statistics of", allowed="at least 1")

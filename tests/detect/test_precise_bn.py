@@ -33,6 +33,22 @@ def test_statistics_are_those_of_all_batches_together() -> None:
         torch.testing.assert_close(norm.running_var.double(), rows.var(dim=1, correction=0), rtol=1e-5, atol=1e-6)
 
 
+def test_where_heads_have_no_batch_norm_they_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The statistics are those that whole passes give, to the bit."""
+    model = detectors.detector(head="fpn").train()
+    before = {key: value.clone() for key, value in model.state_dict().items() if "running" in key}
+    with monkeypatch.context() as patched:
+        patched.setattr(model.rpn, "forward", lambda *_: pytest.fail("proposals were computed"))
+        assert precise_bn.recompute(model, batches()) == 3
+    alone = {key: model.state_dict()[key].clone() for key in before}
+    assert not any(torch.equal(alone[key], before[key]) for key in before)
+    model.heads.batch_norm = nn.BatchNorm1d(2)  # which nothing goes through
+    precise_bn.recompute(model, batches())
+    assert model.heads.batch_norm.running_mean.tolist() == [0.0, 0.0]
+    assert model.heads.batch_norm.running_var.tolist() == [1.0, 1.0]
+    assert all(torch.equal(model.state_dict()[key], alone[key]) for key in before)
+
+
 def test_only_statistics_change() -> None:
     model = detectors.detector().eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
