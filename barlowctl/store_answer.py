@@ -17,8 +17,8 @@ ANSWER_SECONDS = 30.0
 """How long something may listen without an answer: torch's store has one at once, on a machine that is busy later."""
 PAUSE = 0.2
 LONGEST_TRY = 5.0
-_HELLO = struct.pack("=BIB", 0, 0x3C85F7CE, 13)  # TCPStore.cpp: VALIDATE, its magic number, PING and then a number
-_NUMBER = 0x62617277
+_NUMBER = struct.pack("=I", 0x62617277)
+_GREETING = struct.pack("=BIB", 0, 0x3C85F7CE, 13) + _NUMBER  # TCPStore.cpp: VALIDATE, its magic number, PING
 
 
 class Unreachable(Exception):
@@ -56,15 +56,25 @@ def wait_until_answered(address: str, port: int, seconds: float) -> None:
 
 
 def _is_store(connection: socket.socket, seconds: float) -> bool:
-    """Whether torch's store answers; True too where the torch that is installed greets in a way unknown here."""
-    return _returns_number(connection, seconds) or not _own_store_answers()
+    """Whether torch's store answers; True too where the torch that is installed greets in a way unknown here.
+
+    Whether it does is tried as soon as no answer comes at once: ranks need not wait all of `seconds` for that.
+    """
+    try:
+        connection.sendall(_GREETING)
+    except OSError:
+        return not _own_store_answers()
+    at_once = min(LONGEST_TRY, seconds)
+    return (
+        _answers(connection, at_once) or not _own_store_answers() or _answers(connection, max(PAUSE, seconds - at_once))
+    )
 
 
-def _returns_number(connection: socket.socket, seconds: float) -> bool:
+def _answers(connection: socket.socket, seconds: float) -> bool:
+    """Whether the number that was sent comes back. Four bytes come in one piece, or they are not torch's."""
     with contextlib.suppress(OSError):
         connection.settimeout(seconds)
-        connection.sendall(_HELLO + struct.pack("=I", _NUMBER))
-        return connection.recv(4, socket.MSG_WAITALL) == struct.pack("=I", _NUMBER)
+        return connection.recv(4) == _NUMBER
     return False
 
 
@@ -72,4 +82,5 @@ def _own_store_answers() -> bool:
     """Whether a store of the torch that is installed answers to the greeting: one of another release may not."""
     own = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     with socket.create_connection(("localhost", own.port), timeout=LONGEST_TRY) as connection:
-        return _returns_number(connection, LONGEST_TRY)
+        connection.sendall(_GREETING)
+        return _answers(connection, LONGEST_TRY)

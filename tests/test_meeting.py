@@ -100,9 +100,13 @@ def test_the_store_of_the_torch_that_is_installed_answers_to_the_greeting() -> N
 
 
 def test_where_torch_greets_in_another_way_it_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_answer, "_HELLO", b"\xff" * 6)
+    """And within seconds, not after all that one may wait for an answer."""
+    monkeypatch.setattr(store_answer, "_GREETING", b"\xff" * 10)
+    monkeypatch.setattr(store_answer, "LONGEST_TRY", 0.3)
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    begun = time.monotonic()
     store_answer.wait_until_answered("localhost", store.port, 30.0)
+    assert time.monotonic() - begun < store_answer.ANSWER_SECONDS / 2
 
 
 @pytest.mark.parametrize(
