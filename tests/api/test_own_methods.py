@@ -148,6 +148,7 @@ def test_it_is_measured_exported_and_built_as_any(recipe: Path) -> None:
     assert method(views)._fields == ("loss", "invariance", "redundancy")
 
 
+@pytest.mark.slow
 def test_a_study_varies_its_arguments(recipe: Path, capsys: Captured) -> None:
     """In processes of its own, which import the module as this one did."""
     Path("lambds.toml").write_text('[weak]\n"objective.args.lambd" = 0.0\n[strong]\n"objective.args.lambd" = 0.5\n')

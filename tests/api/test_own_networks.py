@@ -146,6 +146,7 @@ def test_a_run_notes_who_registers_its_network(
     assert changed in barlowctl.load("own").notes
 
 
+@pytest.mark.slow
 def test_commands_know_it_in_a_process_that_imports_it(
     parts: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

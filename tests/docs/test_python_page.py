@@ -21,7 +21,7 @@ from barlowctl.methods import Method
 from barlowctl.recipe.objectives import METHODS
 from tests.cli.conftest import digits, few_images_for_lidar, pack_digits, recipe  # noqa: F401 - fixtures
 
-IMAGES = 400
+IMAGES = 240
 """Of `my-photos`, to train on."""
 
 OTHERS = ("lightning", "accelerate")
@@ -42,7 +42,7 @@ def library_of(block: str) -> str | None:
 def place(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """A folder with mine.toml, and `my-photos` in the data home."""
     (tmp_path / "home").mkdir()
-    pack_digits(tmp_path / "home" / "my-photos", train=IMAGES, test=100)
+    pack_digits(tmp_path / "home" / "my-photos", train=IMAGES, test=40)
     monkeypatch.setenv("BARLOWCTL_DATA", str(tmp_path / "home"))
     monkeypatch.setenv("BARLOWCTL_RUNS", str(tmp_path))
     monkeypatch.setattr("barlowctl.assemble.machine.usable_cores", lambda: 1)
