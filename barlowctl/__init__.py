@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from barlowctl.api.network import Network
     from barlowctl.api.packing import Packed, pack
     from barlowctl.api.previewing import preview
-    from barlowctl.api.registering import register_method
+    from barlowctl.api.registering import register_method, register_optimizer
     from barlowctl.api.run import Run
     from barlowctl.api.training import pretrain, pretrain_events
     from barlowctl.errors import RunDiverged, RunStopped, UserError
@@ -59,6 +59,7 @@ __all__ = [
     "probe",
     "push",
     "register_method",
+    "register_optimizer",
 ]
 
 _MODULES = {
@@ -89,6 +90,7 @@ _MODULES = {
     "probe": "api.functions",
     "push": "api.functions",
     "register_method": "api.registering",
+    "register_optimizer": "api.registering",
 }
 
 

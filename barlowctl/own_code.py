@@ -22,8 +22,10 @@ from barlowctl.errors import one_line
 PACKAGE = Path(barlowctl.__file__).parent
 SITES = {"site-packages", "dist-packages"}
 """Folders of installed packages, a virtual environment's and the system's."""
+PARTS = ("network", "method", "optimizer")
+"""What of a run can be somebody's own."""
 FIRST = "a process that imports what registers it first: nothing that a run's folder says is imported"
-"""What is allowed where nobody has registered a network or a method."""
+"""What is allowed where nobody has registered a part that a run has."""
 _NAME = re.compile(r"[\w.-]+")
 _folders: dict[Path, None] = {}
 
@@ -56,6 +58,23 @@ def source_of(made: Any) -> dict[str, str]:
     return about
 
 
+def registration_of(made: Any) -> dict[str, str]:
+    """Where somebody registers a class or function: where it is, or, of another package's, the module that does so."""
+    about = source_of(made)
+    if about["file"] and not (_is_needed(Path(about["file"])) or Path(about["file"]).is_relative_to(PACKAGE)):
+        return about
+    frame = inspect.currentframe()
+    while frame is not None and Path(frame.f_code.co_filename).is_relative_to(PACKAGE):
+        frame = frame.f_back
+    if frame is None:
+        return about
+    module, file = frame.f_globals.get("__name__", "__main__"), Path(frame.f_code.co_filename)
+    if not file.is_file():
+        return {"module": module, "file": "", "sha256": ""}
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    return {"module": module, "file": str(file.absolute()), "sha256": sha256}
+
+
 def remember_folder(folder: Path) -> None:
     """Note that a recipe of this folder is read: where it is a run's or a study's, that notes who registered what."""
     _folders[folder.absolute()] = None
@@ -65,7 +84,7 @@ def registered_then(part: str, name: str) -> dict[str, str]:
     """What a run noted of who had registered a network or a method, of the folders whose recipes are read; {}: none.
 
     Args:
-        part: "network" or "method".
+        part: of `PARTS`.
     """
     for folder in _folders:
         for file in (folder / "run.json", *sorted(folder.glob("cells/*/seed-*/run.json"))):
@@ -83,8 +102,8 @@ def note_of(values: Any, part: str) -> dict[str, str]:
 
 
 def versions(values: Any) -> str:
-    """What tells apart the versions of somebody's network and method in a run's run.json; "": both are nobody's own."""
-    about = (note_of(values, part) for part in ("network", "method"))
+    """What tells apart the versions of what is somebody's of a run, by its run.json; "": nothing is."""
+    about = (note_of(values, part) for part in PARTS)
     return " ".join(noted["sha256"][:8] for noted in about if noted)
 
 

@@ -1,6 +1,6 @@
 """How this process was started, for what starts it again: by `barlowctl`, with what `--import` names, or by a program.
 
-Such a program registers networks or methods and calls the command line, in one process: what is typed next, and what is
+Such a program registers parts of its own and calls the command line, in one process: what is typed next, and what is
 started beside it, begins as it did. A leaf: standard library only.
 """
 
@@ -103,6 +103,7 @@ def _has_networks() -> bool:
 
 
 def _has_methods() -> bool:
-    """Whether anybody's method is registered."""
-    objectives = sys.modules.get("barlowctl.recipe.objectives")
-    return objectives is not None and len(objectives.METHODS) > len(objectives.OURS)
+    """Whether anybody's method or optimizer is registered."""
+    objectives, optimizers = (sys.modules.get(f"barlowctl.recipe.{name}") for name in ("objectives", "optimizers"))
+    own_methods = objectives is not None and len(objectives.METHODS) > len(objectives.OURS)
+    return own_methods or (optimizers is not None and bool(optimizers.REGISTERED))

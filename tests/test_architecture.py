@@ -54,7 +54,7 @@ MAY_IMPORT = {
         "compiled_code", "data.tree", "detect", "distributed", "eval", "exports", "generators", "kernels", "launchers",
         "methods", "model", "modes", "plots", "recipe", "runs", "threads", "train",
     },
-    "train": {"distributed", "kernel_cache", "kernels", "methods", "runs"},
+    "train": {"distributed", "generators", "kernel_cache", "kernels", "methods", "runs"},
     "methods": {"distributed", "objective"},
     "losses": {"distributed", "objective"},
     "objective": {"distributed"},

@@ -25,6 +25,7 @@ from barlowctl.assemble.holdout import count, held_out
 from barlowctl.assemble.machine import Runtime, check_compiler, device_of_rank, set_threads
 from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import begin_method, check_image_size, move_to_device
+from barlowctl.assemble.optimizers import note_own, optimizer_of
 from barlowctl.assemble.precision import Precision, of_run
 from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.assemble.run_recipe import recipe_of
@@ -40,10 +41,8 @@ from barlowctl.recipe.saving import saving_as
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import checkpoint, engine
 from barlowctl.train.events import Notice, Sink, broadcast
-from barlowctl.train.layer_decay import layer_scales
 from barlowctl.train.monitors import guarded
 from barlowctl.train.online_probe import OnlineProbe
-from barlowctl.train.optim import build_optimizer
 
 
 @dataclass
@@ -115,7 +114,8 @@ class Job:
         if train.sync_batch_norm and self.ranks.size > 1:
             over = self.ranks.neighbours(train.sync_batch_norm_ranks)
             synchronize_batch_norm(method, over, self.device, frozen=method.frozen_modules)
-        self.notes = (*self.notes, *own_network.note_untrained(self.recipe, method))
+        of_optimizer = note_own(self.recipe, method, self.resolved)
+        self.notes = (*self.notes, *own_network.note_untrained(self.recipe, method), *of_optimizer)
         return move_to_device(method, self.recipe, self.device)
 
     @cached_property
@@ -252,35 +252,3 @@ def pretrain(
             names = ", ".join(loader.problems[index].name for index in loader.unreadable[:10])
             emit(Notice(f"images that could not be read and were replaced: {result['replaced']} ({names})"))
         return evaluation.reported(result) if evaluation else result
-
-
-def checkpoint_bytes(method: Method, recipe: Recipe) -> int:
-    """What a checkpoint takes at least: the networks' state, and the optimizer's moments of what is trained."""
-    state = sum(tensor.numel() * tensor.element_size() for tensor in method.state_dict().values())
-    trained = sum(p.numel() * p.element_size() for p in method.parameters() if p.requires_grad)
-    return state + trained * (2 if recipe.optimizer.name == "adamw" else 1)
-
-
-def optimizer_of(recipe: Recipe, method: Method, rates: Mapping[str, float]) -> torch.optim.Optimizer:
-    """The recipe's optimizer over the method's parameters, with the peak `rates` of its two groups.
-
-    With `optimizer.layer_decay` the layers of the backbone have a share of them; heads have them whole.
-    """
-    values, backbone = recipe.optimizer, method.backbone
-    shares = layer_scales(backbone, values.layer_decay) if values.layer_decay < 1.0 else {}
-    return build_optimizer(
-        method,
-        values.name,
-        lr=rates["weights"],
-        lr_biases=rates["biases"],
-        weight_decay=values.weight_decay,
-        momentum=values.momentum,
-        betas=values.betas,
-        eta=values.eta,
-        clip_trust_ratio=values.clip_trust_ratio,
-        lars_variant=values.lars_variant,
-        nesterov=values.nesterov,
-        exclude_biases=values.exclude_biases,
-        fixed=[method.heads()[name] for name in method.fixed_rates],
-        lr_scales={p: shares[name] for name, p in backbone.named_parameters() if name in shares},
-    )

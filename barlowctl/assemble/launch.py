@@ -12,9 +12,10 @@ from barlowctl.amounts import counted, megabytes
 from barlowctl.assemble import own_parts, precision, restored, run_images
 from barlowctl.assemble.changed_since import changed_since, decoded_otherwise
 from barlowctl.assemble.gain import since_start
-from barlowctl.assemble.job import Job, checkpoint_bytes, pretrain
+from barlowctl.assemble.job import Job, pretrain
 from barlowctl.assemble.machine import compiling_explained, memory_explained
 from barlowctl.assemble.memory import less_memory
+from barlowctl.assemble.optimizers import checkpoint_bytes
 from barlowctl.assemble.plan import check_memory
 from barlowctl.assemble.run_recipe import recipe_of
 from barlowctl.distributed import RankLost
@@ -217,7 +218,7 @@ def _check_room(job: Job, run: Path | None, *, resume: bool) -> None:
     """
     folder = rundir.runs_home() if run is None else run
     existing = len(checkpoint.list_checkpoints(folder / "checkpoints")) if run is not None else 0
-    size, keep = checkpoint_bytes(job.method, job.recipe), _checkpoints(job)
+    size, keep = checkpoint_bytes(job.recipe, job.method, job.resolved.rates), _checkpoints(job)
     needed, free = size * max(1, keep + 1 - existing), free_bytes(folder)
     if needed > free:
         raise UserError(

@@ -1,4 +1,4 @@
-"""A run of a network or a method that is somebody's: who registers it, and whether that has changed since it began."""
+"""A run of parts that are somebody's: who registers them, and whether that has changed since it began."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from barlowctl.errors import UserError
 from barlowctl.model import registered
 from barlowctl.recipe.keys import Keys, Own
 from barlowctl.recipe.objectives import METHODS
+from barlowctl.recipe.optimizers import REGISTERED
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
 
-PARTS = ("network", "method")
-
 
 class Unregistered(UserError):
-    """A run's network or method is somebody's, and nobody has registered it in this process."""
+    """A part of a run is somebody's, and nobody has registered it in this process."""
 
 
 def record(recipe: Recipe) -> dict[str, dict[str, str]]:
-    """What a run notes of its network and its method, where they are somebody's: name, module, file and sha256."""
-    parts = {"network": registered.record(recipe.model.backbone), "method": _method(recipe.objective.name)}
+    """What a run notes of its network, method and optimizer, where they are somebody's: name, module, file, sha256."""
+    names = {"network": recipe.model.backbone, "method": recipe.objective.name, "optimizer": recipe.optimizer.name}
+    parts = {part: dict(registered_now(part, name)) for part, name in names.items()}
     return {part: about for part, about in parts.items() if about}
 
 
-def check(run: Path, parts: tuple[str, ...] = PARTS) -> None:
-    """Refuse a run of a network or a method that somebody had registered when it began, and nobody has now.
+def check(run: Path, parts: tuple[str, ...] = own_code.PARTS) -> None:
+    """Refuse a run of a network, method or optimizer that somebody had registered when it began, and nobody has now.
 
     There may be one of that name that is timm's or barlowctl's: another one.
 
@@ -58,7 +58,7 @@ def changed(run: Path) -> list[dict[str, str]]:
 
 
 def note_changed(run: Path) -> tuple[str, ...]:
-    """What is to be said where the file that registers the network or the method is another one than then."""
+    """What is to be said where the file that registers a part of the run is another one than then."""
     return tuple(
         f"the {about['part']} is {'built' if about['part'] == 'network' else 'made'} by "
         f"{registered_now(about['part'], about['name'])['file']}, which is not as it was when the run began"
@@ -67,18 +67,20 @@ def note_changed(run: Path) -> tuple[str, ...]:
 
 
 def noted(run: Path) -> list[dict[str, str]]:
-    """What the run notes of its network and method where they are somebody's: `record`, and which part it is."""
-    return [{"part": part, **about} for part in PARTS if (about := _noted(run, part))]
+    """What the run notes of the parts that are somebody's: `record`, and which part it is."""
+    return [{"part": part, **about} for part in own_code.PARTS if (about := _noted(run, part))]
 
 
 def registered_now(part: str, name: str) -> Mapping[str, str]:
-    """What a run would note of a network or a method today; {}: nobody has registered one of that name."""
-    return registered.record(name) if part == "network" else _method(name)
-
-
-def _method(name: str) -> dict[str, str]:
-    keys = METHODS.get(name, Keys)
-    return {"name": name, **keys.source} if issubclass(keys, Own) else {}
+    """What a run would note of such a part today; {}: nobody has registered one of that name."""
+    match part:
+        case "network":
+            return registered.record(name)
+        case "method":
+            keys = METHODS.get(name, Keys)
+            return {"name": name, **keys.source} if issubclass(keys, Own) else {}
+        case _:
+            return {"name": name, **REGISTERED[name].source} if name in REGISTERED else {}
 
 
 def _noted(run: Path, part: str) -> dict[str, str]:

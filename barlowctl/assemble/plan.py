@@ -15,11 +15,12 @@ from barlowctl.assemble.data import ImageSet, choose_loader, count_classes, open
 from barlowctl.assemble.evaluation import OnlineEvaluation
 from barlowctl.assemble.first_lines import describe_images, describe_start, first_lines
 from barlowctl.assemble.holdout import count, held_out
-from barlowctl.assemble.job import optimizer_of, started
+from barlowctl.assemble.job import started
 from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, set_threads
 from barlowctl.assemble.memory import check_step, fewer_images, may_be_too_large
 from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_method, move_to_device
+from barlowctl.assemble.optimizers import note_own, optimizer_of, state_slots
 from barlowctl.assemble.precision import of_run, recorded_by
 from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.assemble.sharding import divided
@@ -64,7 +65,8 @@ def plan(
     method = build_method(recipe, context)
     if start is not None:
         start.fill(method)
-    _say_what_timing_takes(recipe, method)
+    note_own(recipe, method, resolved)  # what cannot train is refused before it is timed
+    _say_what_timing_takes(resolved, method)
     precision = of_run(recipe, device, ranks=ranks, earlier=recorded_by(resume) if resume else None)  # takes seconds
     of_images = {"data": missing} if source is None else describe_images(source, resolved)
     lines = first_lines(
@@ -113,11 +115,11 @@ def _data(recipe: Recipe, data: str | None) -> tuple[ImageSet | None, int, str]:
     return source, source.num_samples, ""
 
 
-def _say_what_timing_takes(recipe: Recipe, method: Method) -> None:
+def _say_what_timing_takes(resolved: Resolved, method: Method) -> None:
     """Say that steps are timed for which much memory is filled, before it is: heads may have most of the weights."""
     weights = [p for p in method.parameters() if p.requires_grad]
-    each = 4 if recipe.optimizer.name == "adamw" else 3  # weights, gradients, and what the optimizer keeps
-    bytes_taken = each * sum(p.numel() * p.element_size() for p in weights)
+    each = 2 + state_slots(resolved.recipe, method, resolved.rates)  # weights, gradients, and what the optimizer keeps
+    bytes_taken = round(each * sum(p.numel() * p.element_size() for p in weights))
     bytes_taken += sum(buffer.numel() * buffer.element_size() for buffer in method.buffers())
     if bytes_taken >= LARGE:
         waits.say(
@@ -201,7 +203,7 @@ def footprint(resolved: Resolved, method: Method, precision: str) -> Footprint:
     step = estimate_memory(
         _Loss(method),
         lambda: tuple(torch.zeros(shape) for shape in shapes),
-        optimizer_slots=2 if recipe.optimizer.name == "adamw" else 1,  # Muon: 1, except for its few biases
+        optimizer_slots=state_slots(recipe, method, resolved.rates),
         autocast=gradient.AUTOCAST[precision],
         copies=2 * method.taken_back(),  # of two steps, see `TrainingStep`
     )

@@ -25,8 +25,8 @@ def recipe_of(run: Path) -> Recipe:
     """The recipe in a run's recipe.toml.
 
     Raises:
-        UserError: not a run, or the file is gone or no recipe any more; run.json may have it still; or its method is
-            somebody's, and not registered (`own_parts.Unregistered`).
+        UserError: not a run, or the file is gone or no recipe any more; run.json may have it still; or its method or
+            optimizer is somebody's, and not registered (`own_parts.Unregistered`).
     """
     file = run / "recipe.toml"
     try:
@@ -36,7 +36,7 @@ def recipe_of(run: Path) -> Recipe:
                 allowed="a directory that `barlowctl pretrain` made",
                 next="barlowctl runs list",
             )
-        own_parts.check(run, ("method",))
+        own_parts.check(run, ("method", "optimizer"))
         return load.load(str(file))
     except own_parts.Unregistered:
         raise

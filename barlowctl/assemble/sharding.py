@@ -8,6 +8,7 @@ from torch import nn
 
 from barlowctl.errors import UserError
 from barlowctl.model import Footprint
+from barlowctl.recipe.optimizers import OwnOptimizer
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.sharding import blocks
 
@@ -26,9 +27,15 @@ def check_sharding(recipe: Recipe) -> None:
         return
     refusals = [
         (
-            optimizer not in NUMBER_BY_NUMBER,
+            optimizer not in NUMBER_BY_NUMBER and not isinstance(recipe.optimizer, OwnOptimizer),
             f"optimizer.name is '{optimizer}', which needs whole tensors (their norms, or their directions)",
             f"optimizer.name = {' or '.join(NUMBER_BY_NUMBER)}, or a backbone that is whole on every device",
+            None,
+        ),
+        (
+            isinstance(recipe.optimizer, OwnOptimizer) and not recipe.optimizer.elementwise,
+            f"the optimizer {optimizer!r} does not say that its step takes every number by itself",
+            "a class with elementwise = True, where that is so; or a backbone that is whole on every device",
             None,
         ),
         (
@@ -70,12 +77,12 @@ def divided(memory: Footprint, backbone: nn.Module, ranks: int) -> Footprint:
     of_blocks = [_bytes(block) for block in blocks(backbone)]
     elsewhere, alone = whole - whole // ranks, whole - sum(of_blocks)
     largest = max(of_blocks, default=0)
-    slots = memory.optimizer // max(memory.gradients, 1)
+    slots = memory.optimizer / max(memory.gradients, 1)
     return replace(
         memory,
         parameters=memory.parameters - elsewhere + alone + 2 * largest,
         gradients=memory.gradients - elsewhere + alone + largest,
-        optimizer=memory.optimizer - slots * elsewhere,
+        optimizer=memory.optimizer - round(slots * elsewhere),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from barlowctl.assemble import data, job
+from barlowctl.assemble import data, optimizers
 from barlowctl.assemble.compiling import compile_networks
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import begin_method, move_to_device
@@ -106,7 +106,7 @@ class OurStep:
     def _optimizer(self) -> torch.optim.Optimizer:
         recipe = self.settings.recipe
         if self.settings.optimizer == "own":
-            return job.optimizer_of(recipe, self.method, self.resolved.rates)
+            return optimizers.optimizer_of(recipe, self.method, self.resolved.rates)
         return loop_lars(self.method, self.resolved.rates, recipe.optimizer.weight_decay)
 
     def _synthetic(self) -> Iterator[SyntheticBatch]:

@@ -140,7 +140,7 @@ def _root(
         typer.Option(
             program.IMPORT,
             metavar="MODULE|FILE.py",
-            help="Import this first, which registers networks or methods of yours; it may be repeated.",
+            help="Import this first, which registers networks, methods or optimizers of yours; it may be repeated.",
             autocompletion=completion.modules,
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""What `--import` names, imported before the command runs: modules and files that register networks or methods."""
+"""What `--import` names, imported before the command runs: modules and files that register parts of somebody's own."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def changes_of(runs: Mapping[str, History]) -> dict[str, dict[str, Any]]:
         own = run.images
         if first.images and own and own["digest"] != first.images["digest"]:
             changes[title]["images"] = f"{own['images']:,} others ({own['digest'][:8]})"
-        for part in ("network", "method"):
+        for part in own_code.PARTS:
             before, now = own_code.note_of(first.about, part), own_code.note_of(run.about, part)
             if before and now and before["name"] == now["name"] and before["sha256"] != now["sha256"]:
                 changes[title][f"{part}'s file"] = f"another version ({now['sha256'][:8]})"

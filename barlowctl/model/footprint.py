@@ -38,7 +38,7 @@ def estimate_memory(
     module: nn.Module,
     inputs: Callable[[], Sequence[Any]],
     *,
-    optimizer_slots: int,
+    optimizer_slots: float,
     autocast: torch.dtype | None = None,
     copies: Sequence[Tensor] = (),
 ) -> Footprint:
@@ -60,7 +60,7 @@ def estimate_memory(
     return Footprint(
         parameters=weights,
         gradients=trained,
-        optimizer=optimizer_slots * trained,
+        optimizer=round(optimizer_slots * trained),
         activations=_saved_bytes(module, inputs, autocast),
         buffers=sum(b.numel() * b.element_size() for b in (*module.buffers(), *copies)),
     )

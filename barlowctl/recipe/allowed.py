@@ -43,7 +43,11 @@ def allowed(value: Mapping[str, Any], *, quoted: Callable[[str], str], endless: 
             items = value["prefixItems"][0] if "prefixItems" in value else value["items"]
             least, most = value.get("minItems", 0), value.get("maxItems")
             size = most if most == least else "some" if least else "any"
-            many = f"a list of at most {most}, each " if most and most != least else LISTS[size]
+            many = (
+                f"a list of at most {most}, each "
+                if most and most != least
+                else LISTS.get(size, f"a list of {size}, each ")
+            )
             return many + allowed(items, quoted=quoted, endless=endless)
         case kind:
             return f"{'a whole number' if kind == 'integer' else 'a number'}{_bounds(value, endless)}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from barlowctl.recipe import objectives
+from barlowctl.recipe import objectives, optimizers
 from barlowctl.recipe.allowed import allowed
 from barlowctl.recipe.other_words import key_meant, key_of_section
 from barlowctl.recipe.problems import schema_keys
@@ -28,6 +28,8 @@ def takes(key: str) -> str:
     """
     if key == "objective.name":
         return ", ".join(objectives.METHODS)
+    if key == "optimizer.name":
+        return ", ".join((*optimizers.OURS, *optimizers.REGISTERED))
     section, name = _place(key)
     words = allowed(section.model_json_schema()["properties"][name], quoted=str)
     return (section.model_fields[name].description or words) if words == "text" else words

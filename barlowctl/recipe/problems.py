@@ -13,13 +13,15 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from barlowctl.errors import did_you_mean, nearest
-from barlowctl.recipe import objectives
+from barlowctl.recipe import objectives, optimizers
 from barlowctl.recipe.allowed import allowed
 from barlowctl.recipe.other_words import key_meant, key_of_section
 from barlowctl.recipe.refused import place_of
 from barlowctl.recipe.schema import Recipe
 from barlowctl.recipe.section import Section
 
+Chosen = Mapping[str, type[Section]]
+"""The keys of what a recipe chooses by its name: of `objective`, the method's; of `optimizer`, the optimizer's."""
 _REGISTERED = "; one of your own is registered first (docs/python.md: Parts of your own)"
 
 
@@ -87,24 +89,24 @@ def distinct(problems: Sequence[Any]) -> list[Any]:
     return [problem for problem in problems if problem["type"] != "too_short" or problem["loc"] not in inside]
 
 
-def explain(problem: Any, origin: Origin, method: type[Section]) -> str:
-    """One line for one of pydantic's problems: where, what was given, what is allowed. `method`: its keys."""
+def explain(problem: Any, origin: Origin, chosen: Chosen) -> str:
+    """One line for one of pydantic's problems: where, what was given, what is allowed. chosen: see `Chosen`."""
     names = place_of(problem)
     key = ".".join(name for name in names if not name.isdigit())
     where = f"{origin.of(key)}: "
     value = problem.get("input")
     match problem["type"]:
         case "extra_forbidden":
-            section = _section(names[:-1], method)
+            section = _section(names[:-1], chosen)
             keys = list(section.model_fields) if section else []
             parent = ".".join(names[:-1])
             hint = (
-                _meant(names[-1], method) or _nearest(names[-1], keys, parent) or _nearest_anywhere(names[-1], method)
+                _meant(names[-1], chosen) or _nearest(names[-1], keys, parent) or _nearest_anywhere(names[-1], chosen)
             )
-            if parent == "objective" and f"objective.args.{names[-1]}" in schema_keys(method):
-                hint = f", did you mean 'objective.args.{names[-1]}'?"
+            if f"{parent}.args.{names[-1]}" in schema_keys(**chosen):
+                hint = f", did you mean '{parent}.args.{names[-1]}'?"
             elif parent == "objective" and (owners := _methods_with(names[-1])):
-                hint = f" of {method.model_fields['name'].default}: it is one of {', '.join(owners)}."
+                hint = f" of {chosen['objective'].model_fields['name'].default}: it is one of {', '.join(owners)}."
             return f"{where}unknown key '{key}'{hint} Allowed in {parent or 'a recipe'}: {', '.join(keys)}."
         case "missing" if not names[-1].isdigit():
             return f"{where}'{key}' is missing."
@@ -115,15 +117,18 @@ def explain(problem: Any, origin: Origin, method: type[Section]) -> str:
             return f"{origin.of('objective.name')}: objective.name is {_in_toml(name)}{near or '.'} Allowed: {choices}."
         case "literal_error":
             choices = (
-                problem["ctx"]["expected"] if len(names) == len(key.split(".")) else _allowed(names, method, value)
+                problem["ctx"]["expected"] if len(names) == len(key.split(".")) else _allowed(names, chosen, value)
             )
             near = (
                 did_you_mean(str(value), re.findall(r"['\"]([^'\"]+)['\"]", choices)) if isinstance(value, str) else ""
             )
+            if key == "optimizer.name":
+                near = did_you_mean(str(value), (*optimizers.OURS, *optimizers.REGISTERED))
+                choices = ", ".join(map(repr, (*optimizers.OURS, *optimizers.REGISTERED))) + _REGISTERED
             return f"{where}{key} is {_in_toml(value)}{near or '.'} Allowed: {choices}."
         case "value_error":
             message = problem["msg"].removeprefix("Value error, ")
-            section = _section(names, method)
+            section = _section(names, chosen)
             is_named = section is not None and message.partition(" ")[0] in section.model_fields
             return f"{origin.of_named(key, message)}: {f'{key}.' if is_named and names else ''}{message}."
         case "model_type" | "model_attributes_type" | "dict_type":
@@ -133,7 +138,7 @@ def explain(problem: Any, origin: Origin, method: type[Section]) -> str:
         case _:
             in_list = isinstance(problem["loc"][-1], int) and problem["type"] != "missing"
             place = f"[{names[-1]}]" if in_list else ""
-            return f"{where}{key}{place} is {_in_toml(value)}. Allowed: {_allowed(names, method, value)}."
+            return f"{where}{key}{place} is {_in_toml(value)}. Allowed: {_allowed(names, chosen, value)}."
 
 
 def _in_toml(value: Any) -> str:
@@ -143,10 +148,10 @@ def _in_toml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-def _allowed(names: Sequence[str], method: type[Section], value: Any) -> str:
+def _allowed(names: Sequence[str], chosen: Chosen, value: Any) -> str:
     """Which values the key has that pydantic names, with an example where a list is not one, or what its text says."""
     key = [name for name in names if not name.isdigit()]
-    section = _section(key[:-1], method)
+    section = _section(key[:-1], chosen)
     assert section is not None, f"{names} is a key"
     words = allowed(_properties(section)[key[-1]], quoted=str)
     info = section.model_fields[key[-1]]
@@ -183,19 +188,19 @@ def _methods_with(key: str) -> list[str]:
     return [name for name, keys in objectives.METHODS.items() if key in keys.model_fields]
 
 
-def _section(names: Sequence[str], method: type[Section]) -> type[BaseModel] | None:
+def _section(names: Sequence[str], chosen: Chosen) -> type[BaseModel] | None:
     section: Any = Recipe
     for name in names:
         info = section.model_fields.get(name)
-        section = method if section is Recipe and name == "objective" else info.annotation if info else None
+        section = chosen[name] if section is Recipe and name in chosen else info.annotation if info else None
         if not (isinstance(section, type) and issubclass(section, BaseModel)):
             return None
     return section
 
 
-def _meant(name: str, method: type[Section]) -> str:
+def _meant(name: str, chosen: Chosen) -> str:
     """A hint at the key that other tools call so."""
-    meant = key_meant(name, schema_keys(method))
+    meant = key_meant(name, schema_keys(**chosen))
     return f", did you mean '{meant}'?" if meant else ""
 
 
@@ -205,22 +210,24 @@ def _nearest(name: str, keys: Sequence[str], parent: str) -> str:
     return f", did you mean '{parent}.{near}'?".replace("'.", "'") if near else ""
 
 
-def _nearest_anywhere(name: str, method: type[Section]) -> str:
+def _nearest_anywhere(name: str, chosen: Chosen) -> str:
     """A hint when a key exists, or nearly, in another section."""
-    keys = {key.rpartition(".")[2]: key for key in schema_keys(method)}
+    keys = {key.rpartition(".")[2]: key for key in schema_keys(**chosen)}
     near = nearest(name, keys, cutoff=0.7)
     return f", did you mean '{keys[near]}'?" if near else "."
 
 
-def schema_keys(method: type[Section] = objectives.BarlowTwins) -> Iterator[str]:
-    """Every dotted key that a recipe of a method can set."""
-    yield from _keys(Recipe, "", method)
+def schema_keys(
+    objective: type[Section] = objectives.BarlowTwins, optimizer: type[Section] = optimizers.Optimizer
+) -> Iterator[str]:
+    """Every dotted key that a recipe of a method and an optimizer can set."""
+    yield from _keys(Recipe, "", {"objective": objective, "optimizer": optimizer})
 
 
-def _keys(section: type[BaseModel], prefix: str, method: type[Section]) -> Iterator[str]:
+def _keys(section: type[BaseModel], prefix: str, chosen: Chosen) -> Iterator[str]:
     for name, info in section.model_fields.items():
-        inner = method if section is Recipe and name == "objective" else info.annotation
+        inner = chosen[name] if section is Recipe and name in chosen else info.annotation
         if isinstance(inner, type) and not typing.get_origin(inner) and issubclass(inner, BaseModel):
-            yield from _keys(inner, f"{prefix}{name}.", method)
+            yield from _keys(inner, f"{prefix}{name}.", chosen)
         else:
             yield prefix + name

@@ -24,63 +24,20 @@ from barlowctl.recipe.images import Data
 from barlowctl.recipe.initial import Init
 from barlowctl.recipe.network import Model
 from barlowctl.recipe.objectives import BarlowTwins, Objective
+from barlowctl.recipe.optimizers import Chosen, Optimizer
 from barlowctl.recipe.section import (
     MOST,
     Count,
     CountOrZero,
-    Decay,
     Decline,
     DoesNotFit,
     Epochs,
     EpochsWithin,
-    NonNegative,
-    Positive,
     Section,
     WithinTraining,
     in_list,
 )
 from barlowctl.recipe.views import View, Views
-
-
-class Optimizer(Section):
-    """Learning rates are per 256 images: the peak is lr x batch_size / 256."""
-
-    name: Literal["lars", "sgd", "adamw", "muon"] = Field("lars", description="which optimizer")
-    lr: Positive = Field(0.2, description="of weights, per 256 images")
-    lr_biases: Positive = Field(0.0048, description="of biases and norm parameters, per 256 images")
-    momentum: Decay = Field(0.9, description="LARS, SGD and Muon")
-    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="AdamW, and Muon's biases")
-    eta: Positive = Field(0.001, description="trust coefficient of LARS")
-    clip_trust_ratio: bool = Field(
-        False, description="LARS steps are at most lr times the gradient (LARC); small benchmarks use it"
-    )
-    lars_variant: Literal["barlow-twins", "simclr", "larc"] = Field(
-        "barlow-twins",
-        description="barlow-twins (BYOL, VICReg): the rate multiplies the momentum; simclr: the rate goes into it; "
-        "larc (SwAV): as barlow-twins, the trust ratio from |gradient| + weight_decay |weights|",
-    )
-    weight_decay: NonNegative = Field(1e-6, description="of weights; see exclude_biases")
-    nesterov: bool = Field(False, description="SGD with Nesterov's momentum")
-    exclude_biases: bool = Field(
-        True,
-        description="no weight decay and no LARS trust ratio on biases and norm parameters; false (MoCo, SimSiam, "
-        "SwAV): on all parameters",
-    )
-    layer_decay: Decline = Field(
-        1.0,
-        description="rates of the backbone fall by this factor from layer to layer, from the heads down to the images "
-        "(timm's rule); 1: one rate for all",
-    )
-    clip_grad_norm: NonNegative = Field(
-        0.0, description="a gradient whose norm over all parameters is larger is scaled down to this; 0: never"
-    )
-
-    @model_validator(mode="after")
-    def _nesterov_has_momentum(self) -> Optimizer:
-        if self.nesterov and self.name == "sgd" and self.momentum == 0.0:
-            message = "nesterov is true but momentum is 0: Nesterov's is a form of momentum, e.g. 0.9"
-            raise DoesNotFit(message, (".momentum=0.9",), (".nesterov=false",))
-        return self
 
 
 class Train(Section):
@@ -233,7 +190,7 @@ class Recipe(Section):
     views: Views = Views()
     model: Model = Model()
     objective: Objective = BarlowTwins()
-    optimizer: Optimizer = Optimizer()
+    optimizer: Chosen = Optimizer()
     train: Train = Train()
     eval: Eval = Eval()
     init: Init = Init()

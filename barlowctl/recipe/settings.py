@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl.errors import UserError
-from barlowctl.recipe import load
-from barlowctl.recipe.objectives import DEFAULT, METHODS
+from barlowctl.recipe import load, objectives, optimizers
 from barlowctl.recipe.text import read_text
 
 
 def settings_of(run: Path) -> dict[str, Any]:
-    """Of the recipe in a run's folder; those of a method that nobody has registered here as the file has them.
+    """Of the recipe in a run's folder; those of what nobody has registered here as the file has them.
 
     Raises:
         UserError: the file is no recipe.
@@ -23,15 +22,17 @@ def settings_of(run: Path) -> dict[str, Any]:
     try:
         return load.flatten(load.load(str(file)))
     except UserError:
-        if (keys := _of_another_process(file)) is None:
+        if not (parts := _of_another_process(file)):
             raise
-    others = tomllib.loads(read_text(file)) | {"objective": {}}
+    others = tomllib.loads(read_text(file)) | {section: {} for section in parts}
     settings = load.flatten(load.validate(others, str(file)))
-    own = {key: value for key, value in settings.items() if not key.startswith("objective.")}
-    args = keys.get("args", {})
-    of_args = {f"args.{key}": value for key, value in args.items()} if isinstance(args, dict) else {}
-    named = {key: value for key, value in keys.items() if key != "args"} | of_args
-    return own | {f"objective.{key}": value for key, value in named.items()}
+    for section, keys in parts.items():
+        settings = {key: value for key, value in settings.items() if not key.startswith(f"{section}.")}
+        args = keys.get("args", {})
+        of_args = {f"args.{key}": value for key, value in args.items()} if isinstance(args, dict) else {}
+        named = {key: value for key, value in keys.items() if key != "args"} | of_args
+        settings |= {f"{section}.{key}": value for key, value in named.items()}
+    return settings
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,10 +41,15 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any
     return {key: new.get(key) for key in keys if old.get(key) != new.get(key) and key not in ("name", "description")}
 
 
-def _of_another_process(file: Path) -> dict[str, Any] | None:
-    """The keys of a method that is not registered in this one; None: it is, or barlowctl's own, or there is none."""
+def _of_another_process(file: Path) -> dict[str, dict[str, Any]]:
+    """The sections of a method and an optimizer that are registered in another process, and not in this one."""
     try:
-        own = tomllib.loads(read_text(file)).get("objective")
+        values = tomllib.loads(read_text(file))
     except (OSError, ValueError):
-        return None
-    return own if isinstance(own, dict) and own.get("name", DEFAULT) not in METHODS else None
+        return {}
+    unknown = {"objective": objectives.unknown, "optimizer": optimizers.unknown}
+    return {
+        section: own
+        for section, name in unknown.items()
+        if isinstance(own := values.get(section), dict) and name(own) is not None
+    }

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from barlowctl import own_code, shell
 from barlowctl.errors import UserError
-from barlowctl.recipe import objectives, refused
+from barlowctl.recipe import objectives, optimizers, refused
 from barlowctl.recipe.alone import refuse_inheritance
 from barlowctl.recipe.problems import Origin, distinct, explain
 from barlowctl.recipe.section import DoesNotFit, Section
@@ -39,9 +39,12 @@ def validated(
     except ValidationError as error:
         refuse_inheritance(values, origin)
         _refuse_unregistered(values, origin)
-        method = objectives.named(values.get("objective"))
+        chosen = {
+            "objective": objectives.named(values.get("objective")),
+            "optimizer": optimizers.named(values.get("optimizer")),
+        }
         problems = _all_problems(schema, values, distinct(error.errors()))
-        words = [explain(problem, origin, method) for problem in problems]
+        words = [explain(problem, origin, chosen) for problem in problems]
         lines = list(dict.fromkeys(words))
         more = f"\n(and {len(lines) - MOST} more)" if len(lines) > MOST else ""
         following = refused.fitting(problems, origin.overridden)
@@ -52,19 +55,24 @@ def validated(
 
 
 def _refuse_unregistered(values: dict[str, Any], origin: Origin) -> None:
-    """Refuse a method that somebody had registered when the run or study of the recipe began, and nobody has now.
+    """Refuse what somebody had registered when the run or study of the recipe began, and nobody has now.
 
     Raises:
         UserError: with what registers it.
     """
-    name = objectives.unknown(values.get("objective"))
-    if name and (about := own_code.registered_then("method", name)):
-        raise UserError(
-            f"{origin.of('objective.name')}: objective.name is {name!r}, which {own_code.who(about)} registered when "
-            "the run of this recipe began, and nobody has in this process",
-            allowed=own_code.FIRST,
-            next=own_code.first_step(about),
-        )
+    parts = {
+        "objective": ("method", objectives.unknown(values.get("objective"))),
+        "optimizer": ("optimizer", optimizers.unknown(values.get("optimizer"))),
+    }
+    for section, (part, name) in parts.items():
+        if name and (about := own_code.registered_then(part, name)):
+            key = f"{section}.name"
+            raise UserError(
+                f"{origin.of(key)}: {key} is {name!r}, which {own_code.who(about)} registered when the run of this "
+                "recipe began, and nobody has in this process",
+                allowed=own_code.FIRST,
+                next=own_code.first_step(about),
+            )
 
 
 def _all_problems(schema: type[S], values: dict[str, Any], first: Sequence[Any]) -> list[Any]:

@@ -17,8 +17,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
-from barlowctl.assemble.job import optimizer_of, prepare
+from barlowctl.assemble.job import prepare
 from barlowctl.assemble.machine import Runtime
+from barlowctl.assemble.optimizers import optimizer_of
 from barlowctl.assemble.resolve import steps_per_epoch
 from barlowctl.assemble.synthetic_steps import SyntheticSteps
 from barlowctl.errors import UserError, did_you_mean

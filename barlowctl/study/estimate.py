@@ -20,10 +20,10 @@ from barlowctl.assemble.data import (
     training_loader,
 )
 from barlowctl.assemble.holdout import count
-from barlowctl.assemble.job import optimizer_of
 from barlowctl.assemble.labelled import check_labelled
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
 from barlowctl.assemble.model import build_method, move_to_device
+from barlowctl.assemble.optimizers import optimizer_of
 from barlowctl.assemble.precision import of_run
 from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.assemble.synthetic_steps import StepTime, SyntheticSteps, batch_of_pixels, operations

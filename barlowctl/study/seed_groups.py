@@ -129,13 +129,13 @@ def _seed(run: History) -> int:
 
 
 def _recipe(run: History) -> Recipe:
-    """Of a run whose method nobody has registered here, the error says who did."""
+    """Of a run whose method or optimizer nobody has registered here, the error says who did."""
     try:
         return load.load(str(run.path / "recipe.toml"))
     except UserError:
         from barlowctl.assemble.own_parts import check
 
-        check(run.path, ("method",))
+        check(run.path, ("method", "optimizer"))
         raise
 
 

@@ -10,21 +10,30 @@ from torch import Tensor
 
 from barlowctl.train.groupwise import GroupwiseOptimizer
 
+FUSED = (torch.optim.SGD, torch.optim.AdamW)
+"""torch's optimizers whose fused form heeds `found_inf`."""
+
 
 def heeds(optimizer: torch.optim.Optimizer | None) -> bool:
-    """Whether an optimizer's step can be told on the device to change nothing (see `defer`)."""
-    return isinstance(optimizer, GroupwiseOptimizer | torch.optim.SGD | torch.optim.AdamW)
+    """Whether an optimizer's step can be told on the device to change nothing (see `defer`).
+
+    Ours, torch's SGD and AdamW, and any whose own class has `found_inf`, as `GroupwiseOptimizer` has it. A subclass of
+    one of these may take another step, and does not say so by what it inherits.
+    """
+    kind: Any = type(optimizer)
+    ours = isinstance(optimizer, GroupwiseOptimizer) and kind.update.__module__.startswith("barlowctl.")
+    return ours or kind in FUSED or "found_inf" in vars(kind)
 
 
 def defer(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
     """Make an optimizer one whose steps nobody waits for: its rates are tensors, and `found_inf` stops it.
 
-    Ours heed `found_inf` as they are; torch's SGD and AdamW do in their fused form. Call it again after a state has
-    been loaded, which brings the settings that it was saved with.
+    Ours, and others that say so, heed `found_inf` as they are; torch's SGD and AdamW do in their fused form. Call it
+    again after a state has been loaded, which brings the settings that it was saved with.
     """
     for group in optimizer.param_groups:
         group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
-        if not isinstance(optimizer, GroupwiseOptimizer):
+        if type(optimizer) in FUSED:
             group["fused"], group["foreach"] = True, False
             if "capturable" in group:
                 group["capturable"] = device.type == "cuda"
@@ -35,7 +44,7 @@ def defer(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
 
 def step_unless(optimizer: torch.optim.Optimizer, found_inf: Tensor) -> None:
     """The optimizer's step, which changes nothing where `found_inf` is 1 (see `defer`)."""
-    if isinstance(optimizer, torch.optim.SGD):
+    if type(optimizer) is torch.optim.SGD:
         _begin_momenta(optimizer)
     held: Any = optimizer
     held.found_inf, held.grad_scale = found_inf, None

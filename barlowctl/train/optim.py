@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,36 @@ def learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[str,
     }
 
 
+def trained_groups(
+    module: nn.Module,
+    *,
+    lr: float,
+    lr_biases: float,
+    weight_decay: float,
+    exclude_biases: bool = True,
+    fixed: Sequence[nn.Module] = (),
+    lr_scales: Mapping[Tensor, float] | None = None,
+) -> list[dict[str, Any]]:
+    """`parameter_groups`, with `lr_scales` split by layer; never none.
+
+    Raises:
+        UserError: nothing is trained.
+    """
+    groups = parameter_groups(
+        module,
+        lr=lr,
+        lr_biases=lr_biases,
+        weight_decay=weight_decay,
+        exclude_biases=exclude_biases,
+        fixed=fixed,
+    )
+    if lr_scales:
+        groups = split_by_layer(groups, lr_scales)
+    if not groups:
+        raise UserError("the model has no trainable parameters", next="check which layers are frozen")
+    return groups
+
+
 def build_optimizer(
     module: nn.Module,
     name: Literal["lars", "sgd", "adamw", "muon"] | str,
@@ -73,18 +103,15 @@ def build_optimizer(
             allowed=", ".join(OPTIMIZERS),
             next="set optimizer.name to one of them",
         )
-    groups = parameter_groups(
+    groups = trained_groups(
         module,
         lr=lr,
         lr_biases=lr_biases,
         weight_decay=weight_decay,
         exclude_biases=exclude_biases,
         fixed=fixed,
+        lr_scales=lr_scales,
     )
-    if lr_scales:
-        groups = split_by_layer(groups, lr_scales)
-    if not groups:
-        raise UserError("the model has no trainable parameters", next="check which layers are frozen")
     if name == "lars":
         return LARS(groups, lr=lr, momentum=momentum, eta=eta, clip=clip_trust_ratio, variant=lars_variant)
     if name == "muon":

@@ -25,6 +25,8 @@ CHANGED_RANKS = (
     "the order of images and every batch stay the same; results agree up to rounding, except for batch norm "
     "that is not over all ranks (train.sync_batch_norm) and for dropout"
 )
+OF_DEVICE = {"fused": None, "foreach": None, "capturable": False}
+"""Settings of an optimizer's groups that are of the device where it runs, and what a checkpoint has for them."""
 DECAYED = (
     "weight decay on position embeddings and class tokens until here, as earlier versions had it, and from here on"
 )
@@ -169,7 +171,10 @@ class Trained:
         extra = state.extra
         self.method.load_state_dict(dict(state.model))
         notes = [DECAYED] if group_as_saved(self.optimizer, self.method, state.optimizer["param_groups"]) else []
+        own = [{key: group[key] for key in OF_DEVICE if key in group} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(dict(state.optimizer))
+        for group, of_device in zip(self.optimizer.param_groups, own, strict=True):
+            group.update(of_device)
         if extra["scaler"]:  # empty where gradients were not scaled until here: no CPU computes in fp16
             self.scaler.load_state_dict(extra["scaler"])
         restore_random_state(_random_of_rank(state.random, ranks.rank))
@@ -191,9 +196,8 @@ class Trained:
 
 def _of_no_device(state: dict[str, Any]) -> dict[str, Any]:
     """An optimizer's state without what belongs to the device it ran on (see `deferred.defer`)."""
-    plain = {"fused": None, "foreach": None, "capturable": False}
     groups = [
-        {key: plain.get(key, value) for key, value in group.items()} | {"lr": float(group["lr"])}
+        {key: OF_DEVICE.get(key, value) for key, value in group.items()} | {"lr": float(group["lr"])}
         for group in state["param_groups"]
     ]
     return {**state, "param_groups": groups}

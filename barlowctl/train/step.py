@@ -108,9 +108,8 @@ class TrainingStep:
         self._copies: list[list[Tensor]] = []  # of those, of this step and of the one before
         self._captures = captures and self.deferred and device.type == "cuda" and ranks.size == 1 and not micro_batch
         self._captured: Captured | None = None
-        self._steps = 0
         self._at = 0.0  # share of the training's steps that are done
-        self._alike = 0  # steps since one that withheld gradients, or trained the heads alone
+        self._steps = self._alike = 0  # alike: those since one that withheld gradients, or trained the heads alone
         self.current: Computed | None = None
         if self.deferred and optimizer is not None:
             defer(optimizer, device)
@@ -137,6 +136,7 @@ class TrainingStep:
             self._compute(computed)
         return computed
 
+    @exits_are_errors()
     def update(self, computed: Computed, *, with_norm: bool = False) -> None:
         """The second half: the optimizer's step, and what follows it. `with_norm`: the gradient's norm is wanted."""
         assert self.optimizer is not None

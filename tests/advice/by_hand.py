@@ -138,6 +138,8 @@ REASONS = {
     "correct the class": EDIT,
     "name what it takes, each by itself": EDIT,
     "let it take backbone, and keep it as self.backbone": EDIT,
+    "let it take params first": EDIT,
+    "register another one": EDIT,
     f"write {VALUE}, as barlowctl.methods.Method says": EDIT,
     f"mend it{VALUE}": EDIT,
     f"mend that function{VALUE}": EDIT,

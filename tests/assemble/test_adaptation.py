@@ -10,10 +10,11 @@ import torch
 from timm.optim import param_groups_layer_decay
 
 from barlowctl.assemble.first_lines import describe_adaptation
-from barlowctl.assemble.job import Job, optimizer_of
+from barlowctl.assemble.job import Job
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_method
+from barlowctl.assemble.optimizers import optimizer_of
 from barlowctl.assemble.synthetic_steps import SyntheticSteps
 from barlowctl.distributed import Ranks
 from barlowctl.errors import UserError

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import barlowctl
 from barlowctl.assemble.first_lines import describe_ranks
 from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_method
@@ -15,6 +16,7 @@ from barlowctl.errors import UserError
 from barlowctl.model import Footprint
 from barlowctl.recipe import load
 from barlowctl.recipe.objectives import METHODS
+from barlowctl.recipe.optimizers import REGISTERED
 
 
 def resolved(*changes: str, ranks: int = 2) -> Resolved:
@@ -41,6 +43,21 @@ def test_what_cannot_be_divided_is_refused(changes: list[str], reason: str, foll
         resolved(*changes, ranks=ranks)
     assert reason in refused.value.message
     assert refused.value.next == f"--set {follow}"
+
+
+def test_an_optimizer_of_somebodys_own_says_that_it_can_be_divided() -> None:
+    for name, optimizer in (("whole", torch.optim.NAdam), ("by-number", torch.optim.AdamW)):
+        barlowctl.register_optimizer(name)(optimizer)
+    try:
+        assert resolved("optimizer.name=by-number").shards
+        with pytest.raises(
+            UserError, match="the optimizer 'whole' does not say that its step takes every number"
+        ) as no:
+            resolved("optimizer.name=whole")
+        assert no.value.allowed.startswith("a class with elementwise = True")
+        assert no.value.next == "--set train.shard=false"
+    finally:
+        REGISTERED.clear()
 
 
 def test_one_process_has_nothing_to_divide_it_among() -> None:

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from barlowctl.assemble.compiling import compile_networks
-from barlowctl.assemble.job import optimizer_of
 from barlowctl.assemble.methods import Context, check_views
 from barlowctl.assemble.model import build_method
+from barlowctl.assemble.optimizers import optimizer_of
 from barlowctl.errors import UserError
 from barlowctl.methods import BYOL, Method, SimSiam, SwAV
 from barlowctl.recipe import load

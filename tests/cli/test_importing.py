@@ -28,6 +28,14 @@ FAULTS = {
     "leaving": "import sys\nsys.exit(3)",
     "json": "",
 }
+OWN_OPTIMIZER = """
+import barlowctl
+
+
+@barlowctl.register_optimizer("own")
+class Own:
+    def __init__(self, params, lr, momentum=0.9, *, share: float = 1.0): ...
+"""
 OWN_METHODS = """
 import barlowctl
 from barlowctl import register_method
@@ -185,6 +193,8 @@ def test_a_shell_completes_it_and_what_follows_it(place: Path) -> None:
     line = "pretrain --set objective.args."
     assert completed(f"barlowctl --import own {line}") == [f"objective.args.{key}=" for key in ("heat", "queue", "w")]
     assert completed(f"barlowctl --import mine --import package {line}c") == ["objective.args.cold="]
+    (place / "rates.py").write_text(OWN_OPTIMIZER)
+    assert completed("barlowctl --import rates pretrain --set optimizer.args.") == ["optimizer.args.share="]
     # What no Python can read, or is not there.
     assert completed(f"barlowctl --import slip --import nothing {line}") == []
     assert completed(f"barlowctl {line}") == []

@@ -20,6 +20,7 @@ from barlowctl.cli import pretrain_ranks
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.runs import rundir
 from barlowctl.train import checkpoint
+from tests.api.own_optimizers import SOURCE
 from tests.cli.conftest import digits, recipe  # noqa: F401 - fixtures
 from tests.dist import gang
 
@@ -76,6 +77,25 @@ def test_two_processes_train_what_one_trains(recipe: Path, tmp_path: Path, capsy
     one, both = losses(tmp_path / "runs/one"), losses(tmp_path / "runs/two")
     assert len(both) == 20
     assert both == pytest.approx(one, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_an_optimizer_of_somebodys_own_over_ranks_and_shards(recipe: Path, tmp_path: Path) -> None:  # noqa: F811
+    """Two processes, with a whole backbone and with a divided one, come to what one process comes to."""
+    (tmp_path / "own_optimizers_of_mine.py").write_text(SOURCE)
+    own = ["--set", "optimizer.name=own-sgd", "--set", "optimizer.momentum=0.9", "--set", "train.epochs=1", "--set", "optimizer.lr=1e-4"]
+    imported = ["--import", "own_optimizers_of_mine.py", "pretrain", "--recipe", str(recipe), *own, *SYNCHRONISED]
+    for name, more in {
+        "one": ["--threads", "1"],
+        "two": ["--processes", "2"],
+        "divided": ["--processes", "2", "--set", "train.shard=true"],
+    }.items():
+        words = [sys.executable, "-m", "barlowctl", *imported, *more, "--out", f"runs/{name}", "--quiet"]
+        subprocess.run(words, check=True, cwd=tmp_path)
+    one, two, divided = (losses(tmp_path / "runs" / name) for name in ("one", "two", "divided"))
+    assert len(one) == 10
+    assert two == pytest.approx(one, rel=1e-3)
+    assert divided == pytest.approx(two, rel=1e-4)
 
 
 @pytest.mark.parametrize(

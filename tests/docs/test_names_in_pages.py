@@ -96,8 +96,8 @@ def _has(section: object, names: list[str]) -> bool:
     return field is not None and _has(field.annotation, names[1:])
 
 
-OF_THE_PAGE = ("objective.args", "objective.args.lambd", "objective.args.temperature")
-"""Keys of methods that docs/python.md registers."""
+OF_THE_PAGE = ("objective.args", "objective.args.lambd", "objective.args.temperature", "optimizer.args")
+"""Keys of what docs/python.md registers."""
 
 
 def test_keys_and_recipes_are_there() -> None:

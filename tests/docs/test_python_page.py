@@ -19,6 +19,7 @@ from timm.models import _registry
 import barlowctl
 from barlowctl.methods import Method
 from barlowctl.recipe.objectives import METHODS
+from barlowctl.recipe.optimizers import REGISTERED
 from tests.cli.conftest import digits, few_images_for_lidar, pack_digits, recipe  # noqa: F401 - fixtures
 
 IMAGES = 240
@@ -75,7 +76,7 @@ def weights(namespace: dict[str, Any]) -> dict[str, torch.Tensor]:
 @pytest.mark.usefixtures("place")
 def test_every_block_runs(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     namespaces = [run_block(block) for block in blocks(checkout) if library_of(block) is None]
-    first, in_hand, begun, looking, left, network, method, changed, of_loss, own = namespaces
+    first, in_hand, begun, looking, left, network, method, changed, optimizer, of_loss, own = namespaces
     assert 0 < first["probed"].knn <= 100
     assert first["embeddings"].features.shape == (IMAGES, 32)
     assert Path("my-model/model.safetensors").is_file()
@@ -91,6 +92,8 @@ def test_every_block_runs(checkout: Path, capsys: pytest.CaptureFixture[str]) ->
     assert own["terms"].loss.isfinite()
     assert any(record.keys() >= {"loss", "agreement"} for record in method["run"].metrics)
     assert method["run"].recipe.objective.args.temperature == 0.2
+    assert optimizer["run"].recipe.optimizer.args.share == 0.5
+    assert set(REGISTERED) == {"adan", "sign-momentum"}
     assert METHODS["noisy-twins"].title == changed["NoisyTwins"].title
     assert network["run"].backbone().num_features == 48
     assert Path("my-small.safetensors").is_file()

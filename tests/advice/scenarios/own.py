@@ -10,6 +10,7 @@ import pytest
 from timm.models import _registry
 
 from barlowctl.recipe.objectives import METHODS
+from barlowctl.recipe.optimizers import REGISTERED
 from tests.advice.scenario import Scenario
 
 NETWORK = """
@@ -33,11 +34,20 @@ def made(backbone: nn.Module):
 """
 
 
+OPTIMIZER = """
+import barlowctl
+import torch
+
+barlowctl.register_optimizer("advised-optimizer")(torch.optim.NAdam)
+"""
+
+
 def forget() -> None:
     """As in a process that has imported neither module: another scenario may have, in this one."""
-    for module in ("advised_networks", "advised_methods"):
+    for module in ("advised_networks", "advised_methods", "advised_optimizers"):
         sys.modules.pop(module, None)
     METHODS.pop("advised-method", None)
+    REGISTERED.pop("advised-optimizer", None)
     _registry._model_entrypoints.pop("advised_network", None)
     _registry._model_to_module.pop("advised_network", None)
     _registry._module_to_models.pop("advised_networks", None)
@@ -68,6 +78,10 @@ def of_a_method(patch: pytest.MonkeyPatch) -> None:
     _of(patch, "method", "advised-method", METHOD)
 
 
+def of_an_optimizer(patch: pytest.MonkeyPatch) -> None:
+    _of(patch, "optimizer", "advised-optimizer", OPTIMIZER)
+
+
 def failing_once(patch: pytest.MonkeyPatch) -> None:
     """A file of somebody's that is not yet whole: what it needs is there when it is imported again."""
     a_module(patch)
@@ -80,6 +94,11 @@ SCENARIOS = {
     "--import behind the command": Scenario(["runs", "list", "--import", "advised_parts"], a_module),
     "--import that fails": Scenario(["--import", "advised_once.py", "runs", "list"], failing_once),
     "a method that nobody registers": Scenario(["report", "runs/done", "--out", "own.html"], of_a_method),
+    "an optimizer that nobody registers": Scenario(["report", "runs/done", "--out", "own.html"], of_an_optimizer),
+    "a run's recipe of an optimizer that nobody registers": Scenario(
+        ["pretrain", "--recipe", "runs/done/recipe.toml", "--set", "optimizer.name=advised-optimizer", "--dry-run"],
+        of_an_optimizer,
+    ),
     "a network that nobody registers": Scenario(
         ["export", "runs/done", "--format", "timm", "--out", "own.safetensors"], of_a_network
     ),
