@@ -35,6 +35,8 @@ def place_of(*files: Path) -> str | None:
 
 
 def test_a_package_of_somebodys_is_theirs_where_it_is_installed_too(tmp_path: Path) -> None:
+    if not own_code._needed():
+        pytest.skip("barlowctl is read from its checkout here, and what it needs is not known")
     installed = SITE / "my_networks" / "small.py"
     assert place_of(OURS, installed) == f"{installed}, line 2"
     assert place_of(OURS, SITE / "my_network.py") == f"{SITE / 'my_network.py'}, line 2"

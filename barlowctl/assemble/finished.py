@@ -49,7 +49,7 @@ def open_run(path: Path) -> FinishedRun:
     state = path if (of_run := rundir.run_of_checkpoint(path)) else None
     path = of_run or path
     recipe = recipe_of(path)
-    own_parts.check(path)
+    own_parts.check(path, ("network", "method"))
     method = build_method(recipe, Context.noted(_about(path).get("context")))
     if state is None:
         loaded = checkpoint.load_latest(path / "checkpoints", model_only=True)

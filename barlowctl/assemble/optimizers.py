@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 
+from barlowctl import own_code
 from barlowctl.assemble.resolve import Resolved
+from barlowctl.errors import UserError
 from barlowctl.generators import own_generator
 from barlowctl.methods import Method
-from barlowctl.recipe.optimizers import OwnOptimizer
+from barlowctl.recipe.optimizers import OwnOptimizer, Unregistered
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.deferred import heeds
 from barlowctl.train.layer_decay import layer_scales
@@ -60,6 +62,14 @@ def _own_groups(recipe: Recipe, method: Method, rates: Mapping[str, float]) -> l
 
 def _own(values: OwnOptimizer, rates: Mapping[str, float]) -> Own:
     of_class = type(values)
+    if isinstance(values, Unregistered):
+        about = own_code.registered_then("optimizer", values.name)
+        raise UserError(
+            f"the optimizer {values.name!r} is one that {own_code.who(about)} registered when the run of this recipe "
+            "began, and nobody has in this process",
+            allowed=own_code.FIRST,
+            next=own_code.first_step(about),
+        )
     named = {"lr": rates["weights"], **{key: getattr(values, key) for key in of_class.given if key != "lr"}}
     of_args = {key: getattr(values.args, key) for key in of_class.plain}
     arguments = {key: named[key] for key in of_class.given}

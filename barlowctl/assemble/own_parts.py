@@ -47,6 +47,15 @@ def check(run: Path, parts: tuple[str, ...] = own_code.PARTS) -> None:
         )
 
 
+def unregistered_optimizer(run: Path) -> str:
+    """The name of the run's optimizer, where somebody had registered it and nobody has now; empty: there is none such.
+
+    A run can be measured and exported without it, and does not go on.
+    """
+    about = _noted(run, "optimizer")
+    return about["name"] if about and not registered_now("optimizer", about["name"]) else ""
+
+
 def changed(run: Path) -> list[dict[str, str]]:
     """What the run notes (see `noted`) of each part whose file was another one when it began than is registered now."""
     return [

@@ -13,6 +13,7 @@ from barlowctl.errors import UserError
 from barlowctl.output_paths import free, why_not_written
 from barlowctl.recipe import load
 from barlowctl.recipe.begun import begun
+from barlowctl.recipe.optimizers import unregistered
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
 from barlowctl.runs.states import STATE_FILE
@@ -25,8 +26,8 @@ def recipe_of(run: Path) -> Recipe:
     """The recipe in a run's recipe.toml.
 
     Raises:
-        UserError: not a run, or the file is gone or no recipe any more; run.json may have it still; or its method or
-            optimizer is somebody's, and not registered (`own_parts.Unregistered`).
+        UserError: not a run, or the file is gone or no recipe any more; run.json may have it still; or its method is
+            somebody's, and not registered (`own_parts.Unregistered`). An optimizer need not be: see `optimizer_of`.
     """
     file = run / "recipe.toml"
     try:
@@ -36,8 +37,9 @@ def recipe_of(run: Path) -> Recipe:
                 allowed="a directory that `barlowctl pretrain` made",
                 next="barlowctl runs list",
             )
-        own_parts.check(run, ("method", "optimizer"))
-        return load.load(str(file))
+        own_parts.check(run, ("method",))
+        with unregistered(own_parts.unregistered_optimizer(run)):
+            return load.load(str(file))
     except own_parts.Unregistered:
         raise
     except UserError as error:
@@ -150,7 +152,8 @@ def digest_of_checkpoints(run: Path) -> str | None:
 def _recipe(run: Path) -> Recipe | None:
     """The recipe in run.json; None in runs of versions that did not keep it there."""
     values = rundir.read_json(run / "run.json").get("recipe")
-    return begun(values, str(run / "run.json")) if isinstance(values, dict) else None
+    with unregistered(own_parts.unregistered_optimizer(run)):
+        return begun(values, str(run / "run.json")) if isinstance(values, dict) else None
 
 
 def _unedited(run: Path) -> Recipe | None:
@@ -162,7 +165,8 @@ def _unedited(run: Path) -> Recipe | None:
     if (digest := load.digest_of(text)) is None:
         return None
     try:
-        now, before = begun(tomllib.loads(text), str(file)), _recipe(run)
+        with unregistered(own_parts.unregistered_optimizer(run)):
+            now, before = begun(tomllib.loads(text), str(file)), _recipe(run)
     except UserError:
         return None
     as_it_was = not _changes(before, now) if before is not None else _digest(run) in (digest, load.digest(now))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic import BaseModel
@@ -29,7 +30,7 @@ def takes(key: str) -> str:
     if key == "objective.name":
         return ", ".join(objectives.METHODS)
     if key == "optimizer.name":
-        return ", ".join((*optimizers.OURS, *optimizers.REGISTERED))
+        return ", ".join(map(json.dumps, (*optimizers.OURS, *optimizers.REGISTERED)))
     section, name = _place(key)
     words = allowed(section.model_json_schema()["properties"][name], quoted=str)
     return (section.model_fields[name].description or words) if words == "text" else words

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from inspect import Parameter, signature
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -101,10 +103,31 @@ class OwnOptimizer(Optimizer):
         return {key: value for key, value in values(self).items() if value is not None}
 
 
+class Unregistered(OwnOptimizer):
+    """Keys of an optimizer that somebody registered in another process, as a run has them: no step is taken of them."""
+
+    momentum: Any = None
+    betas: Any = None
+    eta: Any = None
+    nesterov: Any = None
+    args: dict[str, Any] = Field(default_factory=dict)  # type: ignore[assignment]
+
+
 OURS = ("lars", "sgd", "adamw", "muon")
 """The names of barlowctl's own optimizers."""
 REGISTERED: dict[str, type[OwnOptimizer]] = {}
 """The keys of every optimizer that is registered in this process, by its name."""
+_of_run: ContextVar[str] = ContextVar("_of_run", default="")
+
+
+@contextmanager
+def unregistered(name: str) -> Iterator[None]:
+    """Read an optimizer of this name inside, though nobody has registered one: who opens a run takes no step of it."""
+    token = _of_run.set(name)
+    try:
+        yield
+    finally:
+        _of_run.reset(token)
 
 
 def _name_of(values: Any) -> Any:
@@ -129,6 +152,8 @@ def _of_its_class(values: Any, read: ValidatorFunctionWrapHandler) -> Any:
     if isinstance(values, OwnOptimizer):
         return values
     if unknown(values):
+        if values["name"] == _of_run.get():
+            return Unregistered.model_validate(values)
         values = {key: value for key, value in values.items() if key != "args"}  # the name alone is wrong
     of_class = named(values)
     return read(values) if of_class is Optimizer else of_class.model_validate(values)

@@ -175,10 +175,11 @@ def test_its_keys_are_checked() -> None:
 
 
 def test_where_nobody_registers_it_the_error_says_who_did(recipe: Path, module: Path, capsys: Captured) -> None:
-    pretrain(recipe, overrides={**FP32, **SGD}, out="own", threads=1)
+    steps = itertools.count()
+    pretrain(recipe, overrides={**FP32, **SGD}, out="own", threads=1, stop=lambda: next(steps) == 7)
     pretrain(recipe, overrides=FP32, out="ours", threads=1)
     forget()
-    words = ["report", "own", "--out", "r.html"]
+    words = ["pretrain", "--resume", "own"]
     capsys.readouterr()
     assert app.run(words) == 2
     error, _, advice = capsys.readouterr().err.splitlines()
@@ -187,6 +188,8 @@ def test_where_nobody_registers_it_the_error_says_who_did(recipe: Path, module: 
         "it began"
     )
     assert advice == f"next: barlowctl --import own_optimizers_of_mine {' '.join(words)}"
+    assert app.run([*words, "--dry-run"]) == 2
+    assert f"'own-sgd' is one that own_optimizers_of_mine ({module}) registered" in capsys.readouterr().err
     assert app.run(advice.split()[2:]) == 0
     forget()
     capsys.readouterr()
@@ -199,6 +202,31 @@ def test_where_nobody_registers_it_the_error_says_who_did(recipe: Path, module: 
     assert barlowctl.load("own").notes == (
         f"the optimizer is made by {module}, which is not as it was when the run began",
     )
+
+
+def test_a_run_is_measured_and_exported_where_nobody_registers_it(recipe: Path, capsys: Captured) -> None:
+    """The weights are there whatever trained them; what would go on from them is led to the import."""
+    args = {"optimizer.name": "torch-adamw", "optimizer.args": {"eps": 1e-7}}
+    begun = pretrain(recipe, overrides={**FP32, **args, "train.epochs": 1}, out="own", threads=1)
+    there, begun_recipe = begun.export("timm", "there.safetensors"), begun.recipe
+    forget()
+    elsewhere = barlowctl.load("own")
+    assert elsewhere.notes == ()
+    assert elsewhere.recipe.optimizer.args["eps"] == 1e-7
+    assert load.dump(elsewhere.recipe) == load.dump(begun_recipe)
+    assert elsewhere.probe(measures=["knn"]).knn == begun.probe(measures=["knn"]).knn
+    elsewhere.export("timm", "elsewhere.safetensors")
+    assert Path("elsewhere.safetensors").read_bytes() == Path("there.safetensors").read_bytes()
+    assert there.max_abs_diff < 1e-4
+    assert app.run(["report", "own", "--out", "r.html"]) == 0
+    assert app.run(["runs", "list"]) == 0
+    with pytest.raises(barlowctl.UserError, match="'torch-adamw', which own_optimizers_of_mine"):
+        pretrain(elsewhere.recipe, out="again", threads=1)
+    assert not Path("again").exists()
+    Path("own/recipe.toml").write_text(Path("own/recipe.toml").read_text().replace("torch-adamw", "adamwe"))
+    capsys.readouterr()
+    assert app.run(["probe", "own"]) == 2
+    assert "optimizer.name is 'adamwe'" in capsys.readouterr().err
 
 
 def test_a_divided_backbone_takes_one_that_says_it_takes_every_number_by_itself() -> None:
