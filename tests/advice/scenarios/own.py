@@ -58,13 +58,13 @@ def a_module(patch: pytest.MonkeyPatch) -> None:
     Path("advised_parts.py").write_text("")
 
 
-def _of(patch: pytest.MonkeyPatch, part: str, name: str, text: str) -> None:
-    """The finished run, as of a network or a method that a module beside it registers."""
+def _of(patch: pytest.MonkeyPatch, part: str, name: str, text: str, run: str = "done") -> None:
+    """The finished run, or another one, as of a part that a module beside it registers."""
     patch.syspath_prepend(".")
     forget()
     module = Path(f"advised_{part}s.py")
     module.write_text(text)
-    file = Path("runs/done/run.json")
+    file = Path("runs", run, "run.json")
     about = json.loads(file.read_text())
     about[part] = {"name": name, "module": module.stem, "file": str(module.resolve()), "sha256": ""}
     file.write_text(json.dumps(about))
@@ -82,6 +82,10 @@ def of_an_optimizer(patch: pytest.MonkeyPatch) -> None:
     _of(patch, "optimizer", "advised-optimizer", OPTIMIZER)
 
 
+def stopped_of_an_optimizer(patch: pytest.MonkeyPatch) -> None:
+    _of(patch, "optimizer", "advised-optimizer", OPTIMIZER, "stopped")
+
+
 def failing_once(patch: pytest.MonkeyPatch) -> None:
     """A file of somebody's that is not yet whole: what it needs is there when it is imported again."""
     a_module(patch)
@@ -94,7 +98,9 @@ SCENARIOS = {
     "--import behind the command": Scenario(["runs", "list", "--import", "advised_parts"], a_module),
     "--import that fails": Scenario(["--import", "advised_once.py", "runs", "list"], failing_once),
     "a method that nobody registers": Scenario(["report", "runs/done", "--out", "own.html"], of_a_method),
-    "an optimizer that nobody registers": Scenario(["report", "runs/done", "--out", "own.html"], of_an_optimizer),
+    "an optimizer that nobody registers": Scenario(
+        ["pretrain", "--resume", "runs/stopped", "--threads", "1"], stopped_of_an_optimizer
+    ),
     "a run's recipe of an optimizer that nobody registers": Scenario(
         ["pretrain", "--recipe", "runs/done/recipe.toml", "--set", "optimizer.name=advised-optimizer", "--dry-run"],
         of_an_optimizer,
