@@ -52,13 +52,6 @@ def multiplies_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(tile_products, "is_usable", lambda: True)
 
 
-@pytest.fixture
-def multiplies_bf16_by_vectors(multiplies_bf16: None) -> None:
-    """The same of what products by tiles leave to torch: biases."""
-    if tile_products.has_tiles():
-        pytest.skip("the processor multiplies by tiles, and biases are torch's then")
-
-
 def _be(monkeypatch: pytest.MonkeyPatch, folder: Path, vendor: str, capability: str) -> None:
     monkeypatch.setattr(processor, "CPUINFO", folder / "cpuinfo")
     (folder / "cpuinfo").write_text(f"vendor_id\t: {vendor}\n")

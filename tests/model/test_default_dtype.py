@@ -68,6 +68,7 @@ def test_results_of_a_linear_are_the_same(bias: bool) -> None:
     assert all(map(torch.equal, expected, trained(layer, x)))
 
 
+@pytest.mark.usefixtures("multiplies_bf16")
 def test_results_of_attention_are_the_same() -> None:
     x = torch.randn(2, 2, 40, 32).bfloat16().requires_grad_()
 

@@ -11,6 +11,7 @@ import numpy as np
 from numba import carray
 
 from barlowctl.kernel_cache import cfunc, njit
+from barlowctl.kernels.attention.products import add_factors, multiply_blocks
 from barlowctl.kernels.attention.vector_code import (
     hide,
     largest,
@@ -25,14 +26,14 @@ from barlowctl.kernels.thread_tiles import SHARED, TASK, clear, floats, new_task
 from barlowctl.kernels.tiles.memory import LINE, ROWS, SIDE, turn
 from barlowctl.kernels.tiles.packing import FACTOR
 from barlowctl.kernels.tiles.row_code import copy
-from barlowctl.kernels.tiles.row_packing import pair_all
-from barlowctl.kernels.tiles.vectors import AT_ONCE, PART, add_paired, multiply
+from barlowctl.kernels.tiles.row_packing import pack_lefts, pair_all
+from barlowctl.kernels.tiles.sums import configure, release
 
 CHUNK = 256
 """Rows whose products are kept for the gradients of keys and values, which are sums over rows."""
-FIELDS = 31  # of a task
+FIELDS = 32  # of a task
 (
-    NEXT, SLOT, ROOM, ROOM_SIZE, HEADS, COUNT, PATCHES, WIDTH, SCALES, SUMS,
+    NEXT, SLOT, CONFIGURATION, ROOM, ROOM_SIZE, HEADS, COUNT, PATCHES, WIDTH, SCALES, SUMS,
     Q, Q_IMAGE, Q_HEAD, Q_ROW, K, K_IMAGE, K_HEAD, K_ROW, V, V_IMAGE, V_HEAD, V_ROW,
     OUT, G, G_IMAGE, G_HEAD, G_ROW, OF_Q, OF_K, OF_V, OF_ROW,
 ) = range(FIELDS)  # fmt: skip
@@ -91,17 +92,6 @@ def pair_rows_of(source, row, patches, width, out, blocks, room):
         pair_all(start, step, width // SIDE, out + first // SIDE * FACTOR, blocks * FACTOR)
 
 
-@njit(**KERNEL)
-def multiply_blocks(count, parts, left, row, right, blocks, size, zeros, out, out_row):
-    """float32 (count, blocks of 32) = rows of so many parts times factors, those of a block `size` bytes apart.
-
-    The count is rounded up to a multiple of 8.
-    """
-    for block in range(blocks):
-        target = out + block * 2 * LINE
-        multiply(parts, left, row, right + block * size, zeros, target, out_row, -(-count // AT_ONCE))
-
-
 @cfunc(TASK, **SHARED)
 def attend_heads(address):
     """o = softmax(scale q k^T) v, and the sums of the softmax."""
@@ -117,10 +107,11 @@ def attend_heads(address):
     room = o + SIDE * width * 4
     totals, zeros = carray(floats(room + SIDE * width * 2), (SIDE,)), room + SIDE * width * 2 + 2 * LINE
     clear(zeros, 2 * LINE)
+    configure(task[CONFIGURATION])
     while True:
         piece = take(address, NEXT)
         if piece >= task[COUNT]:
-            return
+            break
         image, head = piece // heads, piece % heads
         q = task[Q] + image * task[Q_IMAGE] + head * task[Q_HEAD]
         out = task[OUT] + (image * patches * heads + head) * width * 2
@@ -131,19 +122,18 @@ def attend_heads(address):
         for first in range(0, patches, SIDE):
             count = min(SIDE, patches - first)
             left, row = rows_at(q, task[Q_ROW], first, count, width, room)
-            multiply_blocks(count, width // PART, left, row, keys, blocks, parts * FACTOR, zeros, s, padded * 4)
+            multiply_blocks(count, width, left, row, keys, blocks, parts * FACTOR, zeros, s, padded * 4)
             for number in range(count):
                 line = s + number * padded * 4
                 hide(line, patches, padded)
                 shift = largest(line, padded // LANES) * scale
                 totals[number] = write_powers(line, padded // LANES, scale, shift, p + number * padded * 2)
                 sums[first + number] = shift + np.log2(totals[number])
-            multiply_blocks(
-                count, -(-patches // PART), p, padded * 2, values, parts, blocks * FACTOR, zeros, o, width * 4
-            )
+            multiply_blocks(count, patches, p, padded * 2, values, parts, blocks * FACTOR, zeros, o, width * 4)
             for number in range(count):
                 target = out + (first + number) * heads * width * 2
                 write_multiple(o + number * width * 4, width // LANES, np.float32(1.0) / totals[number], target)
+    release()
 
 
 @njit(**KERNEL)
@@ -181,10 +171,10 @@ def differentiate_rows(task, places, maps, sums, first, number, many):
     blocks, parts = -(-patches // SIDE), width // SIDE
     padded, count, factors = blocks * SIDE, min(SIDE, patches - first), carray(floats(task[SCALES]), (2,))
     left, row = rows_at(q, task[Q_ROW], first, count, width, room)
-    multiply_blocks(count, width // PART, left, row, turned_keys, blocks, parts * FACTOR, zeros, s, padded * 4)
+    multiply_blocks(count, width, left, row, turned_keys, blocks, parts * FACTOR, zeros, s, padded * 4)
     pair_all(left, row, parts, rights + number * FACTOR, many * FACTOR)
     left, row = rows_at(gradient, task[G_ROW], first, count, width, room)
-    multiply_blocks(count, width // PART, left, row, turned_values, blocks, parts * FACTOR, zeros, d, padded * 4)
+    multiply_blocks(count, width, left, row, turned_values, blocks, parts * FACTOR, zeros, d, padded * 4)
     pair_all(left, row, parts, right_gradients + number * FACTOR, many * FACTOR)
     if count < SIDE:
         clear(p, SIDE * padded * 2)
@@ -196,9 +186,9 @@ def differentiate_rows(task, places, maps, sums, first, number, many):
         write_gradients(
             s + at * 4, d + at * 4, padded // LANES, factors[1], sums[own], mean, factors[0], p + at * 2, g + at * 2
         )
-    pair_all(p, padded * 2, blocks, lefts + number * FACTOR, many * FACTOR)
-    pair_all(g, padded * 2, blocks, left_gradients + number * FACTOR, many * FACTOR)
-    multiply_blocks(count, -(-patches // PART), g, padded * 2, keys, parts, blocks * FACTOR, zeros, o, width * 4)
+    pack_lefts(p, padded * 2, blocks, lefts + number * FACTOR, many * FACTOR, o)
+    pack_lefts(g, padded * 2, blocks, left_gradients + number * FACTOR, many * FACTOR, o)
+    multiply_blocks(count, patches, g, padded * 2, keys, parts, blocks * FACTOR, zeros, o, width * 4)
     write_rows(o, first, count, width, of_q, task[OF_ROW])
 
 
@@ -206,14 +196,13 @@ def differentiate_rows(task, places, maps, sums, first, number, many):
 def add_rows(places, blocks, parts, many, begins):
     """Add the products of factors, which are sums over rows, to the sums for keys and values; or begin with them."""
     (lefts, left_gradients, rights, right_gradients), (of_keys, of_values, _), (_, zeros) = places[2:]
-    after = parts * SIDE * 4
+    row = parts * SIDE * 4
     for out, left, right in ((of_keys, left_gradients, rights), (of_values, lefts, right_gradients)):
         for block in range(blocks):
             for part in range(parts):
-                target = out + block * SIDE * after + part * SIDE * 4
-                given, given_row = (zeros, 0) if begins else (target, after)
+                target = out + block * SIDE * row + part * SIDE * 4
                 own, other = left + block * many * FACTOR, right + part * many * FACTOR
-                add_paired(many, own, other, FACTOR, given, given_row, target, after, zeros, 0, zeros, 0)
+                add_factors(many, own, other, zeros, begins, target, row)
 
 
 @njit(**KERNEL)
@@ -234,10 +223,11 @@ def differentiate_heads(address):
     places = places_of(own, blocks * SIDE, width, rows)
     (turned_keys, turned_values, keys), (of_keys, of_values, _), (room, zeros) = places[0], places[3], places[4]
     clear(zeros, 2 * LINE)
+    configure(task[CONFIGURATION])
     while True:
         piece = take(address, NEXT)
         if piece >= task[COUNT]:
-            return
+            break
         image, head = piece // heads, piece % heads
         k = task[K] + image * task[K_IMAGE] + head * task[K_HEAD]
         v = task[V] + image * task[V_IMAGE] + head * task[V_HEAD]
@@ -259,3 +249,4 @@ def differentiate_heads(address):
             add_rows(places, blocks, parts, many, start == 0)
         write_rows(of_keys, 0, patches, width, task[OF_K] + begin, of_row)
         write_rows(of_values, 0, patches, width, task[OF_V] + begin, of_row)
+    release()

@@ -30,7 +30,7 @@ and PADDED, OUT_PADDED that and OUT as multiples of 32. LIES: see below.
 PIECE: rows of a piece. ACROSS: parts of its results, of a gradient. AHEAD: rows that are laid out before they are
 taken. CHUNK: rows of a gradient whose factors are made at a time; STRIP: blocks of 32 columns that are taken at a time.
 ADDS: results are added to the pixels, STEP_DOWN and STEP_RIGHT apart, of maps of (MAP_HEIGHT, MAP_WIDTH, OUT).
-BIASES: 0, or the address of OUT numbers of float32 that are added to each row, where there are no tiles.
+BIASES: 0, or the address of OUT numbers of float32 that are added to each row.
 """
 
 

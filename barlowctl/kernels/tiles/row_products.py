@@ -101,10 +101,7 @@ def write_rows(task, sums, first, count, block):
 
 @njit(**KERNEL)
 def multiply_rows(task, begin, end, seen, factors, biases, sums):
-    """The results of rows, which are written while the next ones are multiplied. sums: room for two times 32 x 32.
-
-    biases: unused.
-    """
+    """The results of rows, which are written while the next ones are multiplied. sums: room for two times 32 x 32."""
     row, steps, blocks = task[PADDED] * 2, task[PADDED] // SIDE, task[OUT_PADDED] // SIDE
     number = 0
     for ahead in range(begin, end, task[AHEAD]):
@@ -114,7 +111,7 @@ def multiply_rows(task, begin, end, seen, factors, biases, sums):
             left = left_of(task, first, ahead, end, seen)
             for block in range(blocks):
                 own, right = sums + number % 2 * 2 * FACTOR, factors + block * steps * FACTOR
-                clear_sums(own, 2 * LINE)
+                load_sums(biases + block * 2 * LINE, 0)
                 add_products(steps, left, row, ROWS * row, LINE, right, 2 * LINE, LINE, FACTOR, own, 2 * LINE)
                 store_sums(own, 2 * LINE)
                 if number > 0:

@@ -4,7 +4,7 @@ That is tiles (Intel's AMX: `amx`) or vectors (AVX-512's bf16: `vectors`), whose
 
 - `configure(address)`: begin, each thread for itself; the address is that of `configuration`. `release()`: end.
 - `clear_sums(out, row)`: begin with sums of 0. `load_sums(out, row)`: go on with the sums, float32, that lie at `out`,
-  whose rows are `row` apart. `store_sums(out, row)`: have the sums lie there.
+  whose rows are `row` apart, 0 if all are the same. `store_sums(out, row)`: have the sums lie there.
 - `add_products(count, left, left_row, left_half, left_step, right, right_row, right_half, right_step, out, row)`: add
   the products of `count` pairs of factors, 1 or more, to the sums, which are those of `out`. A factor on the left is
   32 rows of 32 numbers; one on the right is 16 rows of 32 pairs of numbers, the pair of a column being those of two

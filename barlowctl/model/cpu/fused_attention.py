@@ -7,6 +7,7 @@ docs/experiments.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from barlowctl.kernels import scratchpad, thread_team
+from barlowctl.model.cpu import tile_products
 from barlowctl.own_gradients import once_differentiable
 
 STEP = 32
@@ -26,10 +28,8 @@ STEP = 32
 
 @cache
 def is_usable() -> bool:
-    """Whether the processor multiplies vectors of bfloat16, and has no tiles, with which this was not measured."""
-    from barlowctl.kernels import vector_code  # numba takes a while, which evaluation does not need
-
-    return vector_code.has_bf16_vectors() and not vector_code.has_amx()
+    """Whether the processor multiplies in bfloat16 by tiles or vectors."""
+    return tile_products.is_usable()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -37,6 +37,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 
     Returns: as many, in memory as `(images, patches, heads, width)`.
     """
+    assert is_usable()
     out: Tensor = _Attend.apply(q, k, v, scale)
     return out
 
@@ -78,6 +79,31 @@ class _Attend(torch.autograd.Function):
         return *of_all.permute(2, 0, 3, 1, 4).unbind(0), None
 
 
+class _AttentionParts(torch.autograd.Function):
+    """The parts of q, k and v `(3, ...)` in one: their gradients are one, too, where `_Attend` has written them so."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, ...]:
+        return x.unbind(0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return _in_one(grads)
+
+
+def _in_one(parts: Sequence[Tensor]) -> Tensor:
+    """Parts as those of one tensor: the memory in which they lie, equally far apart, or a new one."""
+    first, second = parts[:2]
+    step = second.storage_offset() - first.storage_offset()
+    for number, part in enumerate(parts):
+        alike = part.shape == first.shape and part.stride() == first.stride() and part.dtype == first.dtype
+        together = part.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+        if not (alike and together and part.storage_offset() == first.storage_offset() + number * step):
+            return torch.stack(tuple(parts))
+    return first.as_strided((len(parts), *first.shape), (step, *first.stride()))
+
+
 def _in_rows(x: Tensor) -> Tensor:
     """x with rows whose numbers lie after one another."""
     return x if x.stride(-1) == 1 else x.contiguous()
@@ -100,17 +126,22 @@ def _call(function: Any, scale: float, maps: dict[str, Tensor], **tensors: Tenso
     addresses = {name: x.data_ptr() for name, x in (maps | tensors).items()}
     task = kernels.task_of(
         **addresses, **strides, heads=heads, count=n * heads, patches=patches, width=width,
-        scales=scales.ctypes.data, of_row=3 * heads * width * 2,
+        scales=scales.ctypes.data, of_row=3 * heads * width * 2, configuration=tile_products.configuration_at(),
     )  # fmt: skip
     (task[kernels.ROOM],), task[kernels.ROOM_SIZE] = scratchpad.take(team[1] * room), room
     call(team, function.address, task)
 
 
 class _Ours(TorchFunctionMode):
-    """Within it torch's fused attention is `attend` where that takes it: without a mask and without dropout."""
+    """Within it torch's fused attention is `attend` where that takes it: without a mask and without dropout.
+
+    q, k and v are taken from one tensor so that their gradients need not be put together.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is Tensor.unbind and args[1:] == (0,) and not kwargs and _holds_rows_of_all(args[0]):
+            return _AttentionParts.apply(args[0])
         if (
             func is nn.functional.scaled_dot_product_attention
             and len(args) == 3
@@ -120,6 +151,11 @@ class _Ours(TorchFunctionMode):
             scale = kwargs.get("scale")
             return attend(args[0], args[1], args[2], args[0].shape[-1] ** -0.5 if scale is None else scale)
         return func(*args, **kwargs)
+
+
+def _holds_rows_of_all(x: Tensor) -> bool:
+    """Whether these are q, k and v, `(3, images, heads, patches, width)`, as `attend` takes them."""
+    return x.ndim == 5 and len(x) == 3 and x.requires_grad and takes(x[0], x[1], x[2])
 
 
 def _is_plain(

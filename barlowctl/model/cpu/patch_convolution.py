@@ -19,8 +19,7 @@ from barlowctl.model.cpu.seen_taps import SeenTaps, in_bf16
 class PatchConvolution(SeenTaps):
     """A convolution with a bias whose stride is its kernel, in training and in bf16 on a CPU; all else is torch's own.
 
-    Neither the bias nor the gradients of it and of the weight are rounded to bf16. As of Linears (`product_linear`), a
-    bias is torch's where products are by tiles.
+    Neither the bias nor the gradients of it and of the weight are rounded to bf16.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,7 +35,7 @@ class PatchConvolution(SeenTaps):
         if not in_bf16(x) or not x.is_contiguous(memory_format=torch.channels_last):
             return False
         whole = all(size % step == 0 for size, step in zip(x.shape[2:], self.kernel_size, strict=True))
-        takes_bias = cast(Tensor, self.bias).dtype == torch.float32 and not tile_products.has_tiles()
+        takes_bias = cast(Tensor, self.bias).dtype == torch.float32
         return whole and takes_bias and tile_rows.takes(self.weight, x)
 
 

@@ -13,8 +13,7 @@ from barlowctl.model.cpu import tile_products, tile_rows
 class ProductLinear(nn.Linear):
     """A Linear of rows `(..., c)`, in training and in bf16 on a CPU; all else is torch's own.
 
-    The gradients of the weight and the bias are not rounded to bf16, nor is the bias. With a bias torch's own is taken
-    where products are by tiles, with which this was not measured.
+    The gradients of the weight and the bias are not rounded to bf16.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -32,7 +31,7 @@ class ProductLinear(nn.Linear):
 
     def _has_bias_taken(self) -> bool:
         bias = cast("Tensor | None", self.bias)
-        return bias is None or (bias.dtype == torch.float32 and not tile_products.has_tiles())
+        return bias is None or bias.dtype == torch.float32
 
 
 def choose_linears(network: nn.Module, device: torch.device) -> None:

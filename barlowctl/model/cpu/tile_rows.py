@@ -7,6 +7,7 @@ another pass over memory. What was measured is in docs/experiments.md; the kerne
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,9 +48,8 @@ def prepare() -> None:
     x = torch.zeros(1, STEP, 1, 1, dtype=torch.bfloat16, requires_grad=True)
     weight = torch.zeros(STEP, STEP, 1, 1, dtype=torch.float32, requires_grad=True)
     convolve(x, weight, (1, 1), (0, 0)).sum().backward()
-    if not tile_products.has_tiles():
-        bias = torch.zeros(STEP, dtype=torch.float32, requires_grad=True)
-        multiply(x[:, :, 0, 0], weight[:, :, 0, 0], bias).sum().backward()
+    bias = torch.zeros(STEP, dtype=torch.float32, requires_grad=True)
+    multiply(x[:, :, 0, 0], weight[:, :, 0, 0], bias).sum().backward()
 
 
 def convolve(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
@@ -68,10 +68,7 @@ def convolve(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x, bf16 `(n, c)`, times weight `(d, c)`, and a bias `(d,)`, float32: `(n, d)`. As `convolve` else.
-
-    With a bias there are no tiles.
-    """
+    """x, bf16 `(n, c)`, times weight `(d, c)`, and a bias `(d,)`, float32: `(n, d)`. As `convolve` else."""
     assert tile_products.is_usable()
     if bias is not None:
         biased: Tensor = _BiasedRows.apply(x.contiguous(), weight, bias)
@@ -161,7 +158,7 @@ class _BiasedRows(torch.autograd.Function):
         weight = weight if ctx.ours else weight.to(x.dtype)
         ctx.save_for_backward(x, weight)
         if not ctx.ours:
-            return torch.addmm(bias.to(x.dtype), x, weight.t())
+            return _added_before_rounding(x, weight, bias)
         y = torch.empty((len(x), len(weight)), dtype=x.dtype)
         _multiply(*map(_as_maps, (x, weight, y)), bias=bias)
         return y
@@ -183,6 +180,24 @@ class _BiasedRows(torch.autograd.Function):
             shape = (*weight.shape, 1, 1)
             of_weight = gradient_of_weight(_as_maps(x), _as_maps(grad), shape, (1, 1), (0, 0)).view(weight.shape)
         return of_x, of_weight, sum_of_rows(grad) if ctx.needs_input_grad[2] else None
+
+
+@cache
+def _takes_biases() -> bool:
+    """Whether torch has oneDNN's product with a bias, which inductor calls, and oneDNN computes in bf16 here."""
+    ops = torch.ops.mkldnn
+    return hasattr(ops, "_linear_pointwise") and bool(ops._is_mkldnn_bf16_supported())
+
+
+def _added_before_rounding(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x, bf16, times weight, bf16, and a bias of float32, by oneDNN.
+
+    torch's `addmm` takes a bias of bf16, and writes it to every row first, which takes half as long as the product.
+    """
+    if not _takes_biases():
+        return torch.addmm(bias.to(x.dtype), x, weight.t())
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight.contiguous(), bias, "none", [], "")
+    return y
 
 
 def _as_maps(rows: Tensor) -> Tensor:

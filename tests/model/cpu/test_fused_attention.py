@@ -21,7 +21,7 @@ from barlowctl.model.cpu import fused_attention
 from barlowctl.model.cpu.fused_attention import FUSED, FusedAttention, attend
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "multiplies_bf16")
 
 
 class Heads(NamedTuple):
@@ -152,6 +152,49 @@ def test_rows_may_lie_anywhere() -> None:
     for part, exact in zip(parts, of_expected.permute(2, 0, 3, 1, 4).unbind(0), strict=True):
         assert part.grad is not None
         assert torch.equal(part.grad, exact)
+
+
+class _Seen(nn.Module):
+    """What attention has of one tensor of q, k and v, and the gradients that come back."""
+
+    def __init__(self, changed: str) -> None:
+        super().__init__()
+        self.changed = changed
+
+    def forward(self, qkv: Tensor) -> Tensor:
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if self.changed == "normalised":
+            q = 2 * q
+        elif self.changed == "shared":
+            v = v + k
+        return nn.functional.scaled_dot_product_attention(q, k, v)
+
+
+@pytest.mark.parametrize("changed", ["nothing", "normalised", "shared"])
+def test_gradients_of_q_k_and_v_are_put_together(changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they were written, without a copy, where nothing lies between; the same numbers else."""
+    copies: list[int] = []
+    stack = torch.stack
+
+    def counted(parts: Any, dim: int = 0) -> Tensor:
+        copies.append(len(parts))
+        return stack(parts, dim)
+
+    qkv, grad = drawn(Heads(2, 3, 40, 32))
+    made = []
+    for unbound in (True, False):
+        x = qkv.detach().requires_grad_()
+        if not unbound:
+            monkeypatch.setattr(fused_attention, "_holds_rows_of_all", lambda x: False)
+        monkeypatch.setattr(torch, "stack", counted)
+        with fused_attention._Ours():
+            out = _Seen(changed)(x)
+        out.backward(grad.transpose(1, 2))
+        monkeypatch.setattr(torch, "stack", stack)
+        made.append(x.grad)
+    assert made[0] is not None
+    assert torch.equal(*made)
+    assert copies == ([] if changed == "nothing" else [3])
 
 
 def test_results_are_the_same_on_any_number_of_threads() -> None:

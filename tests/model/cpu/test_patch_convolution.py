@@ -13,7 +13,7 @@ from barlowctl.model.cpu.patch_convolution import PatchConvolution
 from barlowctl.model.cpu.product_convolution import choose_convolutions, prepare_convolutions
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
-with_biases = pytest.mark.usefixtures("multiplies_bf16_by_vectors")
+with_biases = pytest.mark.usefixtures("multiplies_bf16")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 KERNELS: list[Any] = [(32, 40, 1, (6, 6)), (20, 3, 1, (1, 1)), (16, 24, 2, (4, 6)), (3, 40, 4, (8, 12)),
@@ -66,7 +66,7 @@ def test_it_is_the_convolution(channels: int, out: int, kernel: Any, size: tuple
 
 @with_biases
 @pytest.mark.parametrize(
-    "kind", ["as it is", "evaluation", "float32", "contiguous", "cut off", "tiles", "a bias in bf16", "not usable"]
+    "kind", ["as it is", "evaluation", "float32", "contiguous", "cut off", "a bias in bf16", "not usable"]
 )
 def test_where_it_is_torchs_own(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     layer = chosen(nn.Conv2d(16, 8, 2, 2))
@@ -84,8 +84,6 @@ def test_where_it_is_torchs_own(kind: str, monkeypatch: pytest.MonkeyPatch) -> N
             layer.eval()
         case "contiguous":
             x = x.detach().contiguous()
-        case "tiles":
-            monkeypatch.setattr(tile_products, "has_tiles", lambda: True)
         case "a bias in bf16":
             layer.bias = nn.Parameter(layer.bias.detach().to(BF16))
         case "not usable":
