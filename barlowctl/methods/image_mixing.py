@@ -46,15 +46,15 @@ class ImageMixing(nn.Module):
             self.register_buffer(name, _beta_quantiles(alpha or 1.0), persistent=False)
 
     def weights(self, seed: int, step: Tensor, height: int, width: int) -> Tensor:
-        """w of a step, `(height, width)`, float32 in [0, 1], on the step's device."""
+        """w of a step, `(height, width)`, float32 in [0, 1], on the step's device. Nothing is read on the host."""
         draws = keyed.bits(seed, step, STREAM, torch.arange(DRAWS, device=step.device))
         whether, which = ((draws[:2] + 0.5) / 2**32).unbind()
         place, row, column = (
             draw * below >> 32 for draw, below in zip(draws[2:], (QUANTILES, height, width), strict=True)
         )
-        side = (1.0 - self.cutmix_shares[place]).sqrt()
+        side = (1.0 - self.cutmix_shares.take(place)).sqrt()  # by [place], one number, the host would wait for it
         in_box = _inside(row, side, height)[:, None] & _inside(column, side, width)[None, :]
-        mixed = torch.where(which < self.cutmix_share, 1.0 - in_box.to(torch.float32), self.mixup_shares[place])
+        mixed = torch.where(which < self.cutmix_share, 1.0 - in_box.to(torch.float32), self.mixup_shares.take(place))
         return torch.where(whether < self.probability, mixed, 1.0)
 
 
