@@ -143,7 +143,10 @@ def copy_layers(source: nn.Module, target: nn.Module) -> None:
 
 
 class LoopLARS(GroupwiseOptimizer):
-    """The formula of `train.lars.LARS` for one parameter after another: a handful of operations for each."""
+    """The formula of `train.lars.LARS` for one parameter after another: a handful of operations for each.
+
+    It does not heed `found_inf`: on a GPU each step waits for the device, as the authors' does with fp16's scaling.
+    """
 
     def __init__(self, params: Any, lr: float, weight_decay: float, momentum: float = 0.9, eta: float = 0.001) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "eta": eta})

@@ -17,11 +17,11 @@ FUSED = (torch.optim.SGD, torch.optim.AdamW)
 def heeds(optimizer: torch.optim.Optimizer | None) -> bool:
     """Whether an optimizer's step can be told on the device to change nothing (see `defer`).
 
-    Ours, torch's SGD and AdamW, and any whose own class has `found_inf`, as `GroupwiseOptimizer` has it. A subclass of
-    one of these may take another step, and does not say so by what it inherits.
+    Those of this package, torch's SGD and AdamW, and any whose own class has `found_inf`, as `GroupwiseOptimizer` has
+    it. A subclass of one of these may take another step, and does not say so by what it inherits.
     """
     kind: Any = type(optimizer)
-    ours = isinstance(optimizer, GroupwiseOptimizer) and kind.update.__module__.startswith("barlowctl.")
+    ours = isinstance(optimizer, GroupwiseOptimizer) and kind.update.__module__.rpartition(".")[0] == __package__
     return ours or kind in FUSED or "found_inf" in vars(kind)
 
 

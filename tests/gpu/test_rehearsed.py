@@ -12,8 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from barlowctl.bench.step_others import LoopLARS
 from barlowctl.methods import Method
 from barlowctl.methods.fine_tuning import FineTuning
+from barlowctl.train.groups import parameter_groups
 from barlowctl.train.optim import OPTIMIZERS, build_optimizer, set_learning_rates
 from barlowctl.train.step import TrainingStep
 from tests.gpu import test_decorrelation_cuda, test_methods_cuda, test_siamese_cuda, test_step_cuda
@@ -82,6 +84,27 @@ def test_mixing_images_waits_for_nothing_and_is_captured(mixing: dict[str, float
             assert (step._captured is not None) is captures
             losses.append(of_step)
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_the_loop_of_the_ladder_leaves_out_a_step_whose_gradient_overflows() -> None:
+    """It was told so on the device, which it does not heed, and its weights were infinite."""
+    with pretended_card():
+        method, _ = test_step_cuda.make("sgd", "cuda")
+        groups = parameter_groups(method, lr=0.1, lr_biases=0.1, weight_decay=0.0)
+        scaler = torch.amp.GradScaler("cuda", init_scale=2.0**40)
+        step = TrainingStep(
+            method.train(),
+            LoopLARS(groups, lr=0.1, weight_decay=0.0),
+            to_input=test_step_cuda.to_input,
+            device=CARD,
+            precision="fp16",
+            scaler=scaler,
+        )
+        (batch, *_) = test_step_cuda.Loader().epoch(0)
+        targets = step.targets(batch.labels, batch.indices, [len(batch.indices)], 0.5)
+        step.update(step.compute([view.to("cuda") for view in batch.views], targets))
+        assert scaler.get_scale() == 2.0**39
+        assert all(bool(p.isfinite().all()) for p in method.parameters())
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
