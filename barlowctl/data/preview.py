@@ -87,7 +87,7 @@ def preview(
         make_loader = _fast_loader(source, views, seed, channels)
     with make_loader(indices) as loader:
         batch = next(iter(loader.epoch(0)))
-        pixels = [view.numpy().copy() for view in batch.views]
+        pixels = [view.cpu().numpy().copy() for view in batch.views]  # a GPU's loader makes them there
         problems = [loader.problems[index] for index in loader.unreadable]
         positions = batch.indices.tolist()
     if not positions:

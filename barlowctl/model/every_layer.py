@@ -33,7 +33,8 @@ class EveryLayer(nn.Module):
         layers: names and widths, in the order of the features.
 
     Args:
-        backbone: a timm model. projector: a row of modules, on the features; None: there is none.
+        backbone: a timm model. projector: a row of modules, on the features, which follow the backbone to its device;
+            None: there is none.
         size: side of images that the backbone takes.
 
     Raises:
@@ -50,7 +51,9 @@ class EveryLayer(nn.Module):
             nn.Sequential(*stages[start:end]) for start, end in zip(starts, ends, strict=True)
         )
         self._repeats_last = False
-        self.layers = self._looked_up(size, in_chans)
+        device = next((parameter.device for parameter in backbone.parameters()), torch.device("cpu"))
+        self.projector.to(device)
+        self.layers = self._looked_up(size, in_chans, device)
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
@@ -72,9 +75,8 @@ class EveryLayer(nn.Module):
             rows.append(embedded)
         return rows
 
-    def _looked_up(self, size: int, in_chans: int) -> list[Layer]:
+    def _looked_up(self, size: int, in_chans: int, device: torch.device) -> list[Layer]:
         """Names and widths, by one image; also whether the last map's mean is what the backbone gives."""
-        device = next((parameter.device for parameter in self.backbone.parameters()), torch.device("cpu"))
         image = torch.rand(1, in_chans, size, size, generator=torch.Generator().manual_seed(0)).to(device)
         try:
             with in_mode(self, training=False), torch.no_grad():

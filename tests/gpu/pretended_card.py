@@ -4,7 +4,7 @@ Numbers are computed on the CPU. What is watched is where they would lie: an ope
 what CUDA raises, reading one on the host is noted (or refused, as `torch.cuda.set_sync_debug_mode` does), and a CUDA
 graph is a list of operations that a replay makes again on the same memory, whatever Python has come to meanwhile.
 
-Left out: streams and events (all is done at once), other threads, compilers, torch's checkpointing, several devices,
+Left out: streams and events (all is done at once), other threads, compilers, several devices,
 the numbers of a GPU's kernels.
 """
 
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import _engine_run_backward
 from torch.overrides import TorchFunctionMode
+from torch.utils import checkpoint
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
@@ -398,6 +399,8 @@ def pretended_card() -> Iterator[Card]:
     with pytest.MonkeyPatch.context() as patch, _Operations(card), _Functions(card):
         for name, value in _of_torch_cuda(card).items():
             patch.setattr(torch.cuda, name, value)
+        patch.setitem(checkpoint._allowed_determinism_checks_to_fns, "default", lambda x: (x.shape, x.dtype))
+        patch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
         patch.setattr(torch, "autocast", autocast_on_cpu)
         patch.setattr(torch, "Generator", Generator)
         patch.setattr(torch.accelerator, "current_stream", torch.cuda.current_stream)
