@@ -77,7 +77,11 @@ def test_what_is_measured(copied: Path, recipe: Path, words: list[str]) -> None:
 @pytest.mark.slow
 def test_what_is_embedded(copied: Path, digits: Path, tmp_path: Path) -> None:
     images = digits / "digits" / "test.beton"
-    for words in (["--out", tmp_path / "x.npz"], ["--neighbours", "3"], ["--patches", tmp_path / "x.safetensors"]):
+    for words in (
+        ["--out", tmp_path / "x.npz"],
+        ["--neighbours", "3", "--neighbours-out", tmp_path / "x.png"],
+        ["--patches", tmp_path / "x.safetensors"],
+    ):
         assert on_card("embed", copied, "--data", images, *words) == 0
     assert on_card("transfer", copied, "--task", "folder", "--data", digits / "digits", "--quiet") == 0
 
