@@ -14,6 +14,7 @@ from torch import Tensor
 
 from barlowctl.errors import UserError, kind_of
 from barlowctl.recipe import catalog, load
+from barlowctl.recipe.idle import refuse_idle
 from barlowctl.recipe.overrides import PREPARING
 from barlowctl.recipe.schema import Recipe
 
@@ -30,17 +31,23 @@ def open_recipe(recipe: RecipeLike | None, overrides: Overrides | None = None) -
         overrides: values in place of the recipe's: `{"train.epochs": 5}`, or nested, `{"train": {"epochs": 5}}`.
 
     Raises:
-        UserError: no such recipe, an unknown key, a value that is not allowed.
+        UserError: no such recipe, an unknown key, a value that is not allowed, an override that changes nothing.
     """
     if recipe is None:
         raise UserError("no recipe was named", allowed=", ".join(catalog.shipped()), next="recipe='quickstart'")
     texts = override_texts(overrides or {})
+    opened = _opened(recipe, texts)
+    refuse_idle([opened], texts)
+    return opened
+
+
+def _opened(recipe: RecipeLike, overrides: list[str]) -> Recipe:
     if isinstance(recipe, Recipe):
-        return load.parse(load.dump(recipe), texts)
+        return load.parse(load.dump(recipe), overrides)
     if isinstance(recipe, Mapping):
         tables = json.loads(json.dumps({"name": "recipe", **recipe}, default=str))
-        return load.parse(tomli_w.dumps(tables), texts)
-    return load.load(str(recipe), texts)
+        return load.parse(tomli_w.dumps(tables), overrides)
+    return load.load(str(recipe), overrides)
 
 
 ARGUMENTS = "objective.args"

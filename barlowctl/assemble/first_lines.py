@@ -19,6 +19,7 @@ from barlowctl.assemble.resolve import Resolved, whole_set
 from barlowctl.methods import Method
 from barlowctl.model import NOTHING, WHOLE, frozen_modules, frozen_parameters
 from barlowctl.recipe.caution import cautions
+from barlowctl.recipe.idle import without_effect
 from barlowctl.recipe.schema import Recipe
 from barlowctl.recipe.views import Patches
 from barlowctl.train.layer_decay import layer_scales
@@ -91,6 +92,7 @@ def describe(resolved: Resolved, method: Method) -> dict[str, str]:
         f"{counted(resolved.total_steps, 'step')}",
         **({"batch": whole_set(recipe, resolved.images)} if resolved.batch < recipe.train.batch_size else {}),
         "measuring": seen,
+        **without_effect(recipe),
         **warned,
     }
 

@@ -19,13 +19,14 @@ from barlowctl.cli.study_budget import limit_studies
 from barlowctl.cli.study_chosen import ALL_METHODS, choose_studies, selection
 from barlowctl.cli.study_command import StudyCommand, slot_arguments
 from barlowctl.cli.study_plan import print_array_script, show_plan
-from barlowctl.cli.study_recipe import base_recipe
+from barlowctl.cli.study_recipe import base_recipe, refuse_idle_keys
 from barlowctl.cli.study_results import say_other_code, show_results
 from barlowctl.cli.study_run import run_cells
 from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
     from barlowctl.recipe.schema import Recipe
+    from barlowctl.study.directory import StudyDirectory
     from barlowctl.study.study import Study
 
 EPILOG = examples(
@@ -206,13 +207,10 @@ def ablate(
     noted = selection(chosen, by_flag, from_anywhere=True)
     directory = StudyDirectory(out, base, tuple(selected), tuple(range(seeds)), selection=tuple(noted))
     command = StudyCommand(console, directory, tuple(whole), runtime, data or directory.dataset, parallel, left_out)
-    if cell is not None and cell >= len(directory.cells):
-        raise UserError(
-            f"--cell is {cell}, but the plan has {counted(len(directory.cells), 'cell')}",
-            allowed=f"0 to {len(directory.cells) - 1}" if len(directory.cells) > 1 else "0",
-            next="--cell 0",
-        )
+    _check_cell(cell, directory)
     again = command.arguments_of_a_cell(selection(chosen, by_flag), recipe, overrides or [])
+    if cell is None and not show:
+        refuse_idle_keys(directory, overrides or [])
     if dry_run:
         show_plan(command)
     elif print_sbatch:
@@ -225,6 +223,21 @@ def ablate(
         run_cells(command, [cell])
     else:
         run_cells(command, range(len(directory.cells)), again if parallel > 1 else None)
+
+
+def _check_cell(cell: int | None, directory: StudyDirectory) -> None:
+    """Refuse a cell that the plan has not.
+
+    Raises:
+        UserError: says which it has.
+    """
+    if cell is None or cell < len(directory.cells):
+        return
+    raise UserError(
+        f"--cell is {cell}, but the plan has {counted(len(directory.cells), 'cell')}",
+        allowed=f"0 to {len(directory.cells) - 1}" if len(directory.cells) > 1 else "0",
+        next="--cell 0",
+    )
 
 
 def _say_what_is_dropped(console: Console, whole: Sequence[Study], selected: Sequence[Study], only: str | None) -> None:

@@ -188,13 +188,16 @@ def _resumed(name: str, recipe: str | None, overrides: list[str] | None, out: Pa
 def _named_recipe(console: Console, recipe: str | None, overrides: list[str] | None) -> Recipe:
     """The recipe of a new run; asked for where none was named."""
     from barlowctl.recipe import catalog, load
+    from barlowctl.recipe.idle import refuse_idle
 
     names = list(catalog.shipped())
     missing = UserError("no recipe was named", allowed=", ".join(names), next="barlowctl pretrain --recipe quickstart")
     if recipe is None and console.can_ask:
         console.say("what each is: barlowctl recipes list")
     chosen = recipe or console.choose("Which recipe?", names, default="quickstart", missing=missing)
-    return load.load(chosen, overrides or ())
+    value = load.load(chosen, overrides or ())
+    refuse_idle([value], overrides or ())
+    return value
 
 
 def _train(

@@ -67,10 +67,12 @@ def show(
 ) -> None:
     """A recipe's file as it is written, or with every value filled in."""
     from barlowctl.recipe import catalog, load
+    from barlowctl.recipe.idle import refuse_idle
     from barlowctl.recipe.text import read_text
 
     console = Console(json=json, quiet=quiet)
     value = load.load(recipe, overrides or ())
+    refuse_idle([value], overrides or ())
     plain = not resolved and not overrides
     text = read_text(catalog.find(recipe)) if plain else load.dump(value)
     if not json:

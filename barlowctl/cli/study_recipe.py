@@ -9,6 +9,7 @@ from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
     from barlowctl.recipe.schema import Recipe
+    from barlowctl.study.directory import StudyDirectory
 
 
 def base_recipe(recipe: str, overrides: list[str], init: str | None) -> Recipe:
@@ -36,3 +37,17 @@ def base_recipe(recipe: str, overrides: list[str], init: str | None) -> Recipe:
     from barlowctl.assemble.start import begin
 
     return begin(base)[0]
+
+
+def refuse_idle_keys(directory: StudyDirectory, overrides: list[str]) -> None:
+    """Refuse flags that change no variant, and keys of a grid's table that change nothing in it.
+
+    Raises:
+        UserError: names them.
+    """
+    from barlowctl.recipe.idle import refuse_idle
+
+    refuse_idle([cell.recipe for cell in directory.cells], overrides)
+    for cell in directory.cells:
+        if cell.variant.grid is not None:
+            refuse_idle([cell.recipe], cell.variant.overrides, f"[{cell.variant.name}] of {cell.variant.grid}")

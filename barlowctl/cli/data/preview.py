@@ -36,12 +36,14 @@ def preview(
 ) -> None:
     """Draw originals and the views that training would see, from the real loader, as a PNG."""
     from barlowctl.recipe import load
+    from barlowctl.recipe.idle import refuse_idle
 
     console = Console(json=json, quiet=quiet)
     if recipe is None and data is None:
         raise UserError("neither a recipe nor data was named", next="barlowctl data preview --recipe quickstart")
     changes = [*(overrides or ()), *([f"seed={seed}"] if seed is not None else [])]
     value = load.load(recipe or "resnet50", changes)
+    refuse_idle([value], overrides or ())
 
     from barlowctl.assemble.image_sizes import describe_enlargement
     from barlowctl.assemble.previewing import draw_preview

@@ -23,6 +23,9 @@ SCENARIOS = {
     "a word in the place of a recipe": Scenario(["pretrain", "nothing of this name"]),
     "runs of a folder": Scenario(["runs", "list", "runs"]),
     "a run to list": Scenario(["runs", "list", "runs/done"]),
+    "a key of another optimizer": Scenario(
+        ["pretrain", "--recipe", "digits.toml", "--set", "optimizer.eta=0.5", "--threads", "1", "--dry-run"]
+    ),
     "--device": Scenario([*EMBED, *WRITE, "--device", "gpu"]),
     "--device of another kind": Scenario([*EMBED, *WRITE, "--device", "meta"]),
     "--loader": Scenario([*TRAIN, "--loader", "quick"]),
