@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
@@ -10,7 +11,7 @@ from barlowctl.assemble.machine import Runtime, set_threads
 from barlowctl.bench import machine_peak
 from barlowctl.bench.channel import Channel
 from barlowctl.bench.step_settings import StepSettings
-from barlowctl.bench.stopwatch import Conversation, Stopwatch
+from barlowctl.bench.stopwatch import Conversation, Over, Stopwatch
 
 
 class StepImplementation(Protocol):
@@ -36,11 +37,7 @@ def build(settings: StepSettings) -> StepImplementation:
 
 
 def serve(channel: Conversation) -> None:
-    """Be built, say what the loss is, then take steps in rounds as asked.
-
-    Raises:
-        SystemExit: there are no more rounds.
-    """
+    """Be built, say what the loss is, then take steps in rounds as asked, until there are no more."""
     question = channel.ask()
     if question is None:
         return
@@ -58,7 +55,8 @@ def serve(channel: Conversation) -> None:
         steps=settings.steps,
         children=settings.loading is not None,
     )
-    implementation.run(watch)
+    with suppress(Over):
+        implementation.run(watch)
 
 
 def exact(implementation: StepImplementation) -> float:

@@ -24,6 +24,7 @@ from barlowctl.bench.room import check_step
 from barlowctl.bench.step import base_recipe, describe, machine
 from barlowctl.bench.step_ours import OurStep
 from barlowctl.bench.step_settings import OURS, StepSettings
+from barlowctl.bench.stopwatch import Over
 from barlowctl.files import atomic_write
 from barlowctl.output_paths import Outputs
 from barlowctl.recipe.schema import Recipe
@@ -88,11 +89,11 @@ class ProfilingWatch:
         """The batch of the step that comes now.
 
         Raises:
-            SystemExit: all steps were taken.
+            Over: all steps were taken.
         """
         if self._taken == self.warmup + self.steps:
             self._stop()
-            raise SystemExit(0)
+            raise Over
         if self._taken == self.warmup:
             self._start()
         self._taken += 1
@@ -148,7 +149,7 @@ def profile_step(
     set_threads(Runtime(threads=threads))
     ours, watch = OurStep(settings), ProfilingWatch(device, warmup, steps)
     progress(f"{warmup} steps of warm-up, then {steps} that are profiled")
-    with suppress(SystemExit):
+    with suppress(Over):
         ours.run(watch)
     parts = parts_of(watch.profiled.events(), device, steps)
     if trace is not None:

@@ -17,6 +17,10 @@ from barlowctl.bench.loss import peak_bytes, reset_peak
 from barlowctl.bench.process_tree import cpu_seconds
 
 
+class Over(BaseException):
+    """There are no more rounds. No error and no signal, so that a training loop it goes through saves nothing."""
+
+
 class Conversation(Protocol):
     """What a watch needs of `channel.Channel`."""
 
@@ -74,7 +78,7 @@ class Stopwatch:
             Whether a round begins.
 
         Raises:
-            SystemExit: there are no more rounds.
+            Over: there are no more rounds.
         """
         if self._taken == self.warmup + self.steps:
             self.channel.answer(self._stop())
@@ -83,7 +87,7 @@ class Stopwatch:
         if self._taken is None:
             question = self.channel.ask()
             if question is None:
-                raise SystemExit(0)
+                raise Over
             self._taken, self.steps = 0, self._steps if question["round"] else 1
         if self._taken == self.warmup:
             self._start()

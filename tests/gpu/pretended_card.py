@@ -195,8 +195,6 @@ class _Functions(TorchFunctionMode):
             raise RuntimeError("cannot pin memory of a GPU")
         if first is not None and function in (Tensor.to, Tensor.cuda, Tensor.cpu):
             return self._moved(function, first, args[1:], kwargs)
-        if first is not None and function in (Tensor.pin_memory, Tensor.is_pinned):
-            return first if function is Tensor.pin_memory else False
         if on_card:
             self._refuse(name)
         if name == "one_hot":
@@ -401,6 +399,7 @@ def pretended_card() -> Iterator[Card]:
             patch.setattr(torch.cuda, name, value)
         patch.setitem(checkpoint._allowed_determinism_checks_to_fns, "default", lambda x: (x.shape, x.dtype))
         patch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
+        patch.setattr(torch.Tensor, "pin_memory", lambda self: self)  # of other threads, too
         patch.setattr(torch, "autocast", autocast_on_cpu)
         patch.setattr(torch, "Generator", Generator)
         patch.setattr(torch.accelerator, "current_stream", torch.cuda.current_stream)
