@@ -1,6 +1,6 @@
 """What only a CUDA device can show, in one go: tests, loading, training steps beside the others', profiles, memory.
 
-    python benchmarks/gpu_check.py                        all sections, under 25 minutes on one GPU and 16 cores
+    python benchmarks/gpu_check.py                        all sections, 25 minutes at most on one GPU and 16 cores
     python benchmarks/gpu_check.py --only tests,ladder    some of them
     python benchmarks/gpu_check.py --fashion-mnist DIR    also a whole run on the four files of Fashion-MNIST in DIR
     python benchmarks/gpu_check.py --only others,descent  beside the compiled step, one that inductor has tuned
@@ -94,7 +94,7 @@ def sections(rehearse: bool, fashion_mnist: Path | None = None, runs: Path = Pat
     quick = ("--rounds", "2", "--steps", "4") if not rehearse else rounds(1)
     profiled = ("--steps", "1", "--warmup", "1") if rehearse else ("--steps", "3", "--warmup", "6")
     listed = [
-        Section("tests", "what must hold on a CUDA device as on a CPU", 4, ((*pytest, "-m", "gpu", "tests/gpu"),)),
+        Section("tests", "what must hold on a CUDA device as on a CPU", 5, ((*pytest, "-m", "gpu", "tests/gpu"),)),
         Section(
             "loading",
             "our loader against pixels that lie ready, by batch size, and memory",

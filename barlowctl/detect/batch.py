@@ -25,8 +25,8 @@ class DetectionTarget:
     labels: Tensor
     polygons: Polygons | None
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> DetectionTarget:
-        """With boxes and labels on a device."""
+    def to(self, device: torch.device, non_blocking: bool = True) -> DetectionTarget:
+        """With boxes and labels on a device; the copy may still be under way: what is computed there comes after it."""
         return replace(
             self,
             boxes=self.boxes.to(device, non_blocking=non_blocking),
@@ -81,8 +81,8 @@ class DetectionBatch:
             for low, high in bounds
         ]
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> DetectionBatch:
-        """With images, boxes and labels on a device; indices and keys stay on the host."""
+    def to(self, device: torch.device, non_blocking: bool = True) -> DetectionBatch:
+        """With images, boxes and labels on a device, on their way as in `DetectionTarget.to`; the rest stays."""
         return replace(
             self,
             images=[image.to(device, non_blocking=non_blocking) for image in self.images],

@@ -326,7 +326,11 @@ class _Event:
 
 def _of_torch_cuda(card: Card) -> dict[str, Any]:
     """What stands in for names of `torch.cuda`."""
-    only, properties = _Event(), {"name": "a pretended card", "total_memory": 140 << 30, "uuid": "0"}
+    only, properties = (
+        _Event(),
+        {"name": "a pretended card", "total_memory": 140 << 30, "uuid": "0", "major": 9, "minor": 0},
+    )
+    properties |= {"multi_processor_count": 132, "gcnArchName": ""}
 
     @contextmanager
     def nothing(*_: Any, **__: Any) -> Iterator[None]:

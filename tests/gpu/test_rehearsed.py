@@ -18,6 +18,7 @@ from barlowctl.methods.fine_tuning import FineTuning
 from barlowctl.train.groups import parameter_groups
 from barlowctl.train.optim import OPTIMIZERS, build_optimizer, set_learning_rates
 from barlowctl.train.step import TrainingStep
+from tests.detect import detectors
 from tests.gpu import test_decorrelation_cuda, test_methods_cuda, test_siamese_cuda, test_step_cuda
 from tests.gpu.pretended_card import CARD, pretended_card
 from tests.train import captured_steps
@@ -105,6 +106,14 @@ def test_the_loop_of_the_ladder_leaves_out_a_step_whose_gradient_overflows() -> 
         step.update(step.compute([view.to("cuda") for view in batch.views], targets))
         assert scaler.get_scale() == 2.0**39
         assert all(bool(p.isfinite().all()) for p in method.parameters())
+
+
+def test_a_batch_of_a_detector_is_sent_without_waiting() -> None:
+    """Each image, and each target's boxes and labels, had the host wait for all that the device was given before."""
+    with pretended_card() as card:
+        sent = detectors.batch().to(CARD)
+        assert {image.device for image in sent.images} == {target.boxes.device for target in sent.targets} == {CARD}
+        assert not card.waits
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
