@@ -77,6 +77,7 @@ def registration_of(made: Any) -> dict[str, str]:
 
 def remember_folder(folder: Path) -> None:
     """Note that a recipe of this folder is read: where it is a run's or a study's, that notes who registered what."""
+    _folders.pop(folder.absolute(), None)
     _folders[folder.absolute()] = None
 
 
@@ -86,7 +87,7 @@ def registered_then(part: str, name: str) -> dict[str, str]:
     Args:
         part: of `PARTS`.
     """
-    for folder in _folders:
+    for folder in reversed(_folders):  # the newest first: that of the command at hand
         for file in (folder / "run.json", *sorted(folder.glob("cells/*/seed-*/run.json"))):
             with suppress(OSError, ValueError):
                 about = note_of(json.loads(file.read_text(encoding="utf-8")), part)

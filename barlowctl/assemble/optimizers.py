@@ -12,7 +12,7 @@ from barlowctl.assemble.resolve import Resolved
 from barlowctl.errors import UserError
 from barlowctl.generators import own_generator
 from barlowctl.methods import Method
-from barlowctl.recipe.optimizers import OwnOptimizer, Unregistered
+from barlowctl.recipe.optimizers import Optimizer, OwnOptimizer, Unregistered
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.deferred import heeds
 from barlowctl.train.layer_decay import layer_scales
@@ -62,6 +62,20 @@ def _own_groups(recipe: Recipe, method: Method, rates: Mapping[str, float]) -> l
 
 def _own(values: OwnOptimizer, rates: Mapping[str, float]) -> Own:
     of_class = type(values)
+    refuse_unregistered(values)
+    named = {"lr": rates["weights"], **{key: getattr(values, key) for key in of_class.given if key != "lr"}}
+    of_args = {key: getattr(values.args, key) for key in of_class.plain}
+    arguments = {key: named[key] for key in of_class.given}
+    arguments |= {key: value for key, value in of_args.items() if value is not None}  # which is a default, or none
+    return Own(values.name, of_class.make, arguments, of_class.elementwise, of_class.source["file"])
+
+
+def refuse_unregistered(values: Optimizer) -> None:
+    """Refuse to train with an optimizer that somebody had registered when a run began, and nobody has now.
+
+    Raises:
+        UserError: with what registers it.
+    """
     if isinstance(values, Unregistered):
         about = own_code.registered_then("optimizer", values.name)
         raise UserError(
@@ -70,11 +84,6 @@ def _own(values: OwnOptimizer, rates: Mapping[str, float]) -> Own:
             allowed=own_code.FIRST,
             next=own_code.first_step(about),
         )
-    named = {"lr": rates["weights"], **{key: getattr(values, key) for key in of_class.given if key != "lr"}}
-    of_args = {key: getattr(values.args, key) for key in of_class.plain}
-    arguments = {key: named[key] for key in of_class.given}
-    arguments |= {key: value for key, value in of_args.items() if value is not None}  # which is a default, or none
-    return Own(values.name, of_class.make, arguments, of_class.elementwise, of_class.source["file"])
 
 
 def note_own(recipe: Recipe, method: Method, resolved: Resolved) -> tuple[str, ...]:

@@ -56,6 +56,12 @@ def unregistered_optimizer(run: Path) -> str:
     return about["name"] if about and not registered_now("optimizer", about["name"]) else ""
 
 
+def unregistered_optimizers(study: Path) -> list[str]:
+    """As `unregistered_optimizer`, of all runs of a study in this directory; none where there is no study."""
+    runs = (file.parent for file in study.glob("cells/*/seed-*/run.json"))
+    return sorted({name for run in runs if (name := unregistered_optimizer(run))})
+
+
 def changed(run: Path) -> list[dict[str, str]]:
     """What the run notes (see `noted`) of each part whose file was another one when it began than is registered now."""
     return [

@@ -19,7 +19,7 @@ from barlowctl.cli.study_budget import limit_studies
 from barlowctl.cli.study_chosen import ALL_METHODS, choose_studies, selection
 from barlowctl.cli.study_command import StudyCommand, slot_arguments
 from barlowctl.cli.study_plan import print_array_script, show_plan
-from barlowctl.cli.study_recipe import base_recipe, refuse_idle_keys
+from barlowctl.cli.study_recipe import base_recipe, check_to_train
 from barlowctl.cli.study_results import say_other_code, show_results
 from barlowctl.cli.study_run import run_cells
 from barlowctl.errors import UserError
@@ -185,7 +185,7 @@ def ablate(
         named, methods = [name for name in named or [] if name != ALL_METHODS], methods or "all"
     others = grid is not None or methods is not None
     chosen = choose_studies(console, flags, named or [], others=others, recipe=recipe, out=out, show=show)
-    base = base_recipe(recipe or DEFAULT_RECIPE, overrides or [], init)
+    base = base_recipe(recipe or DEFAULT_RECIPE, overrides or [], init, out)
     whole = _studies(chosen, grid, base, recipe or DEFAULT_RECIPE, methods, settings_of)
     left_out = options.comma_separated("--without", without)
     selected = studies.select(whole, options.comma_separated("--only", only), left_out)
@@ -210,7 +210,7 @@ def ablate(
     _check_cell(cell, directory)
     again = command.arguments_of_a_cell(selection(chosen, by_flag), recipe, overrides or [])
     if cell is None and not show:
-        refuse_idle_keys(directory, overrides or [])
+        check_to_train(directory, overrides or [])
     if dry_run:
         show_plan(command)
     elif print_sbatch:

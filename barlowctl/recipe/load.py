@@ -23,6 +23,7 @@ from barlowctl.recipe.images import Data
 from barlowctl.recipe.initial import for_channels
 from barlowctl.recipe.network import Model
 from barlowctl.recipe.objectives import DEFAULT
+from barlowctl.recipe.optimizers import Unregistered, unregistered
 from barlowctl.recipe.problems import Origin
 from barlowctl.recipe.refused import value_of
 from barlowctl.recipe.schema import Recipe
@@ -162,7 +163,8 @@ def override(recipe: Recipe, overrides: Sequence[str], *, typed: bool = False) -
         UserError: an unknown key, or a value that is not allowed.
     """
     text = dump(recipe)
-    return parse(text, overrides, origin=Origin("recipe", text, typed=typed))
+    with unregistered(*[recipe.optimizer.name] * isinstance(recipe.optimizer, Unregistered)):
+        return parse(text, overrides, origin=Origin("recipe", text, typed=typed))
 
 
 def as_begun(named: Recipe, begun: Recipe) -> Recipe:

@@ -117,17 +117,17 @@ OURS = ("lars", "sgd", "adamw", "muon")
 """The names of barlowctl's own optimizers."""
 REGISTERED: dict[str, type[OwnOptimizer]] = {}
 """The keys of every optimizer that is registered in this process, by its name."""
-_of_run: ContextVar[str] = ContextVar("_of_run", default="")
+_of_runs: ContextVar[frozenset[str]] = ContextVar("_of_runs", default=frozenset())
 
 
 @contextmanager
-def unregistered(name: str) -> Iterator[None]:
-    """Read an optimizer of this name inside, though nobody has registered one: who opens a run takes no step of it."""
-    token = _of_run.set(name)
+def unregistered(*names: str) -> Iterator[None]:
+    """Read optimizers of these names inside, though nobody has registered one: who opens a run takes no step of it."""
+    token = _of_runs.set(_of_runs.get() | set(names))
     try:
         yield
     finally:
-        _of_run.reset(token)
+        _of_runs.reset(token)
 
 
 def _name_of(values: Any) -> Any:
@@ -152,7 +152,7 @@ def _of_its_class(values: Any, read: ValidatorFunctionWrapHandler) -> Any:
     if isinstance(values, OwnOptimizer):
         return values
     if unknown(values):
-        if values["name"] == _of_run.get():
+        if values["name"] in _of_runs.get():
             return Unregistered.model_validate(values)
         values = {key: value for key, value in values.items() if key != "args"}  # the name alone is wrong
     of_class = named(values)

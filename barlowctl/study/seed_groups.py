@@ -129,14 +129,10 @@ def _seed(run: History) -> int:
 
 
 def _recipe(run: History) -> Recipe:
-    """Of a run whose method or optimizer nobody has registered here, the error says who did."""
-    try:
-        return load.load(str(run.path / "recipe.toml"))
-    except UserError:
-        from barlowctl.assemble.own_parts import check
+    """Of a run whose method nobody has registered here, the error says who did."""
+    from barlowctl.assemble.run_recipe import recipe_of
 
-        check(run.path, ("method", "optimizer"))
-        raise
+    return recipe_of(run.path)
 
 
 def _tell_apart(groups: Sequence[Group]) -> None:
