@@ -23,8 +23,11 @@ from barlowctl.train.tensor_files import flatten, unflatten
 Groups = list[dict[str, Any]]
 STEPS = 4
 """Of a trial; a checkpoint is made of its state half-way."""
-ENOUGH, MOST = 64, 2**20
-"""Numbers of a parameter that is copied: the smallest that has so many, and no more of it than these."""
+ENOUGH, MOST = 64, 2**10
+"""Numbers of a parameter that is copied: the smallest that has so many, and a corner of it with no more than these.
+
+A step may take the square of them: timm's Kron multiplies its factors out, where opt_einsum is not installed.
+"""
 
 
 @dataclass(frozen=True)
@@ -225,7 +228,15 @@ def _few(parameters: Sequence[Tensor]) -> list[Tensor]:
         min(large[axes], key=Tensor.numel) if large[axes] else max(alike, key=Tensor.numel)
         for axes, alike in sorted(by_axes.items())
     ]
-    return [p if p.numel() <= MOST else p[: max(1, MOST // p[0].numel())] for p in chosen]
+    return [_corner(p) for p in chosen]
+
+
+def _corner(tensor: Tensor) -> Tensor:
+    """The first numbers along each axis, whose longest is halved until there are few."""
+    while tensor.numel() > MOST:
+        axis = max(range(tensor.ndim), key=lambda number: tensor.shape[number])
+        tensor = tensor.narrow(axis, 0, (tensor.shape[axis] + 1) // 2)
+    return tensor
 
 
 def _gradients(copies: Groups) -> list[list[Tensor]]:

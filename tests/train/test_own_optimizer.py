@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import timm.optim
@@ -38,6 +38,26 @@ def test_what_is_kept_of_each_number_is_measured(make: Any, arguments: dict[str,
     assert torch.equal(torch.get_rng_state(), before)
     assert trial.slots == slots
     assert trial.heeds_rate
+
+
+class Squaring(torch.optim.SGD):
+    """Multiplies every number of a parameter by every other, as Kron's factors where they are contracted in turn."""
+
+    sizes: ClassVar[list[tuple[int, ...]]] = []
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for p in group["params"]:
+                self.sizes.append(tuple(p.shape))
+                torch.outer(p.detach().flatten(), p.detach().flatten())
+        return super().step(closure)
+
+
+def test_a_step_that_squares_the_numbers_of_a_parameter_is_tried_on_corners_of_large_ones() -> None:
+    module = nn.Sequential(nn.Conv2d(64, 96, 3), nn.BatchNorm2d(2048), nn.Linear(512, 2048, bias=False))
+    trained = trained_groups(module, lr=0.1, lr_biases=0.1, weight_decay=0.01)
+    assert try_out(Own("x", Squaring, {"lr": 0.1}), trained).slots == 0.0
+    assert set(Squaring.sizes) == {(12, 8, 3, 3), (32, 32), (96,)}
 
 
 class Longer(torch.optim.AdamW):
