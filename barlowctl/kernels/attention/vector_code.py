@@ -7,7 +7,7 @@ bfloat16. What is not a number stays so.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -15,12 +15,17 @@ from numba import types
 from numba.extending import intrinsic
 
 from barlowctl.kernels.float_vectors import FLOAT, LANES, VECTOR, WIDE, add_product, constant, load_some, store_some
-from barlowctl.kernels.vector_code import LONG, at, call, load, repeat, store
+from barlowctl.kernels.vector_code import LONG, at, call, features, load, repeat, store
 
 LEAST = -126.0
 """A power of 2 below which a result is 0."""
 _SERIES = [math.log(2) ** power / math.factorial(power) for power in range(7)]
 """Of 2^f, for f from -1/2 to 1/2: what is left out is a tenth of float32's precision."""
+_NEAREST = [
+    0.9999999250635262, 0.6931530732001692, 0.2401536170443786, 0.055826318053277646, 0.008989340090521965,
+    0.0018775766751787312,
+]  # fmt: skip
+"""Of 2^f, for f from 0 to 1: the polynomial whose largest relative error, 7.5e-8, is the least."""
 _WORD = ir.IntType(32)
 _WORDS = ir.VectorType(_WORD, LANES)
 _LONGS, _FLOATS = types.int64, types.float32
@@ -48,17 +53,34 @@ def _larger(b: Any, one: Any, other: Any) -> Any:
     return b.select(b.fcmp_ordered(">", one, other), one, other)
 
 
-def _power(b: Any, exponent: Any) -> Any:
+def _polynomial(b: Any, factors: Sequence[float], x: Any) -> Any:
+    value = constant(factors[-1])
+    for factor in reversed(factors[:-1]):
+        value = add_product(b, constant(factor), value, x)
+    return value
+
+
+def _power_of_whole(b: Any, exponent: Any) -> Any:
     """2^exponent, 0 below 2^`LEAST`."""
     whole = call(b, f"llvm.rint.v{LANES}f32", VECTOR, [exponent])
     rest, whole = b.fsub(exponent, whole), _larger(b, whole, constant(LEAST - 1))
-    value = constant(_SERIES[-1])
-    for factor in reversed(_SERIES[:-1]):
-        value = add_product(b, constant(factor), value, rest)
+    value = _polynomial(b, _SERIES, rest)
     bits = b.shl(b.add(b.fptosi(whole, _WORDS), ir.Constant(_WORDS, [127] * LANES)), ir.Constant(_WORDS, [23] * LANES))
     return b.select(
         b.fcmp_ordered("<", exponent, constant(LEAST)), constant(0.0), b.fmul(value, b.bitcast(bits, VECTOR))
     )
+
+
+def _power_by_scaling(b: Any, exponent: Any) -> Any:
+    """The same in half as many instructions, of which AVX-512 has one for what is above a whole number."""
+    name, every, as_set = "llvm.x86.avx512.mask", ir.Constant(ir.IntType(LANES), -1), _WORD(4)
+    rest = call(b, f"{name}.reduce.ps.512", VECTOR, [exponent, _WORD(1), constant(0.0), every, as_set])  # 1: floor
+    value = _polynomial(b, _NEAREST, rest)
+    counts = b.bitcast(b.fcmp_unordered(">=", exponent, constant(LEAST)), ir.IntType(LANES))
+    return call(b, f"{name}.scalef.ps.512", VECTOR, [value, exponent, constant(0.0), counts, as_set])
+
+
+_power = _power_by_scaling if LANES == 16 and features().get("avx512dq") else _power_of_whole
 
 
 @intrinsic
