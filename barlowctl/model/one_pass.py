@@ -37,6 +37,7 @@ from barlowctl.model.cpu.pooled_norm import PoolingOfFused
 from barlowctl.model.cpu.product_convolution import ProductConvolution
 from barlowctl.model.cpu.product_linear import ProductLinear
 from barlowctl.model.cpu.seen_taps import SeenTaps
+from barlowctl.model.cpu.squeeze_excitation import FusedSEModule, FusedSqueezeExcite
 from barlowctl.model.cpu.tabulated_activations import TABULATED
 
 NORMS = (FusedBatchNorm1d, FusedBatchNorm2d, FusedBatchNormAct2d)
@@ -46,8 +47,8 @@ ROW_BY_ROW = {
     nn.MaxPool2d, PoolingOfFused, nn.AvgPool2d, nn.AdaptiveAvgPool2d, SelectAdaptivePool2d, AdaptiveCatAvgMaxPool2d,
     FusedCatAvgMaxPool2d, ProductLinear, ResNet, FusedResNet, BasicBlock, Bottleneck, FusedBasicBlock, FusedBottleneck,
     EfficientNet, MobileNetV3, inverted.ConvBnAct, inverted.DepthwiseSeparableConv, inverted.InvertedResidual,
-    inverted.EdgeResidual, inverted.UniversalInvertedResidual, inverted.SqueezeExcite,
-    regnet.RegNet, regnet.RegStage, regnet.Bottleneck, ConvNormAct, SEModule, ClassifierHead,
+    inverted.EdgeResidual, inverted.UniversalInvertedResidual, inverted.SqueezeExcite, FusedSqueezeExcite,
+    regnet.RegNet, regnet.RegStage, regnet.Bottleneck, ConvNormAct, SEModule, FusedSEModule, ClassifierHead,
     byobnet.ByobNet, byobnet.Stem, byobnet.BasicBlock, byobnet.BottleneckBlock,
     nn.ModuleList, *TABULATED, *TABULATED.values(), *ROUNDED, *ROUNDED.values(), RmsNorm, LayerScale, Mlp, GluMlp,
     SwiGLU, PatchEmbed, vision_transformer.VisionTransformer, vision_transformer.Block, *FUSED, *FUSED.values(),

@@ -47,11 +47,11 @@ class Event:
 
 
 def test_every_layer_of_ours_has_a_group() -> None:
-    """A network's own functions of autograd; pooling and activations are of the rest, as torch's are."""
+    """A network's own functions of autograd; pooling, gates and activations are of the rest, as torch's are."""
     for module in pkgutil.walk_packages(model.__path__, "barlowctl.model."):
         importlib.import_module(module.name)
     functions = {kind.__name__ for kind in _all_functions(torch.autograd.Function)}
-    assert {name for name in functions if group_of(name) == OTHER} == {"_CatAvgMax", "_LookUp"}
+    assert {name for name in functions if group_of(name) == OTHER} == {"_CatAvgMax", "_Gated", "_LookUp", "_Means"}
 
 
 def _all_functions(kind: type) -> Iterator[type]:

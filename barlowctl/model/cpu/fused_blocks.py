@@ -24,6 +24,7 @@ from barlowctl.model.cpu.fused_norm import (
 from barlowctl.model.cpu.fused_pooling import choose_pooling, prepare_pooling
 from barlowctl.model.cpu.pooled_norm import PoolingOfFused
 from barlowctl.model.cpu.shortcuts import begun
+from barlowctl.model.cpu.squeeze_excitation import choose_squeeze_excitation, prepare_squeeze_excitation
 from barlowctl.model.cpu.tabulated_activations import choose_activations, prepare_activations
 from barlowctl.modes import is_watched
 
@@ -88,6 +89,7 @@ def choose_norms(network: nn.Module, device: torch.device) -> None:
     choose_pooling(network)
     choose_layer_norms(network)
     choose_activations(network)
+    choose_squeeze_excitation(network)
     for part in network.modules():
         if type(part) is nn.BatchNorm2d and _is_plain(part):
             part.__class__ = FusedBatchNorm2d
@@ -120,6 +122,7 @@ def prepare_norms(network: nn.Module, dtype: torch.dtype) -> None:
     prepare_pooling(network, dtype)
     prepare_layer_norms(network, dtype)
     prepare_activations(network, dtype)
+    prepare_squeeze_excitation(network, dtype)
     if any(type(part) is FusedResNet for part in network.modules()):
         pooled_norm.prepare(dtype)
     if any(isinstance(part, FusedNorm) for part in network.modules()):
