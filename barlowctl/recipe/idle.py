@@ -31,6 +31,7 @@ class Idle(NamedTuple):
     Attributes:
         key: dotted. value: of the recipe. default: that of a recipe which does not name the key.
         where: the key that makes it so, and its value. instead: what would let it change something.
+        switch: the key of the same section that turns it off; empty where it is a name's choice, or the images'.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Idle(NamedTuple):
     default: Any
     where: str
     instead: str
+    switch: str = ""
 
 
 class _Rule(NamedTuple):
@@ -100,8 +102,8 @@ def without_effect(recipe: Recipe) -> dict[str, str]:
 def refuse_idle(recipes: Sequence[Recipe], overrides: Sequence[str], place: str = "") -> None:
     """Refuse overrides `key=value` that somebody has typed, and that change nothing in any of the recipes.
 
-    What a recipe's file has, or a recipe that it was made of, is no mistake: another optimizer may take it. See
-    `without_effect`.
+    What a recipe's file has, or a recipe that it was made of, is no mistake: another optimizer may take it. Nor is what
+    is typed beside the key that turns it off, as scripts and advice do. See `without_effect`.
 
     Args:
         recipes: with the overrides. place: the table of a file that they are in; empty: they are flags.
@@ -109,11 +111,11 @@ def refuse_idle(recipes: Sequence[Recipe], overrides: Sequence[str], place: str 
     Raises:
         UserError: names them, and what they would take.
     """
-    idle_of_all = [{entry.key: entry for entry in idle(recipe)} for recipe in recipes]
+    typed = {name for key, value in map(_split, overrides) for name in _leaves(key, value)}
+    idle_of_all = [{entry.key: entry for entry in idle(recipe) if entry.switch not in typed} for recipe in recipes]
     refused: dict[str, list[Idle]] = {}
     for override in overrides:
-        key, _, text = override.partition("=")
-        of_key = [name for name in _leaves(key.strip(), value_of(text)) if all(name in of for of in idle_of_all)]
+        of_key = [name for name in _leaves(*_split(override)) if all(name in of for of in idle_of_all)]
         if of_key and idle_of_all:
             refused[override] = [idle_of_all[0][name] for name in of_key]
     if not refused:
@@ -134,6 +136,11 @@ def refuse_idle(recipes: Sequence[Recipe], overrides: Sequence[str], place: str 
 def _named(entry: Idle, override: str) -> str:
     """Why; with the key, where an override is of a whole section."""
     return entry.where if override.startswith(f"{entry.key}=") else f"{entry.key}, since {entry.where}"
+
+
+def _split(override: str) -> tuple[str, Any]:
+    key, _, text = override.partition("=")
+    return key.strip(), value_of(text)
 
 
 def _leaves(key: str, value: Any) -> Iterator[str]:
@@ -164,7 +171,8 @@ def _by(recipe: Recipe, rule: _Rule) -> Iterator[Idle]:
         where = f"{rule.section}.{rule.other} is {_plain(value)}"
         for key in rule.keys:
             default = type(section).model_fields[key].default
-            yield Idle(f"{rule.section}.{key}", getattr(section, key), default, where, rule.instead)
+            switch = f"{rule.section}.{rule.other}"
+            yield Idle(f"{rule.section}.{key}", getattr(section, key), default, where, rule.instead, switch)
 
 
 def _of_views(recipe: Recipe) -> Iterator[Idle]:
@@ -179,17 +187,18 @@ def _of_views(recipe: Recipe) -> Iterator[Idle]:
         instead = "views.small.count above 0" if name == "small" else "a method that takes it"
         for key in type(view).model_fields:
             if key != "count":
-                yield Idle(f"views.{name}.{key}", getattr(view, key), getattr(default, key), where, instead)
+                switch = "views.small.count" if name == "small" else ""
+                yield Idle(f"views.{name}.{key}", getattr(view, key), getattr(default, key), where, instead, switch)
 
 
 def _of_a_view(name: str, view: View, default: View, channels: int) -> Iterator[Idle]:
     own = f"views.{name}"
-    reasons = {key: (f"data.channels is {channels}", "data.channels=3") for key in _OF_COLOUR if channels != 3}
+    reasons = {key: (f"data.channels is {channels}", "data.channels=3", "") for key in _OF_COLOUR if channels != 3}
     for keys, other in _OF_A_VIEW:
         if getattr(view, other) == 0.0 and not (other == "solarize" and isinstance(view, Patches)):
-            reasons |= dict.fromkeys(keys, (f"{own}.{other} is 0", f"{own}.{other} above 0"))
-    for key, (where, instead) in reasons.items():
-        yield Idle(f"{own}.{key}", getattr(view, key), getattr(default, key), where, instead)
+            reasons |= dict.fromkeys(keys, (f"{own}.{other} is 0", f"{own}.{other} above 0", f"{own}.{other}"))
+    for key, (where, instead, switch) in reasons.items():
+        yield Idle(f"{own}.{key}", getattr(view, key), getattr(default, key), where, instead, switch)
 
 
 def _or(names: Sequence[str]) -> str:

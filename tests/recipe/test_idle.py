@@ -51,11 +51,30 @@ def nadam() -> Iterator[str]:
 def test_what_is_typed_and_changes_nothing_is_refused(overrides: list[str], why: str) -> None:
     recipe = load.load("quickstart", overrides)
     with pytest.raises(UserError) as refused:
-        refuse_idle([recipe], overrides)
+        refuse_idle([recipe], overrides[-1:])
     assert refused.value.message == f"--set {overrides[-1]} changes nothing: {why}"
     assert refused.value.next.startswith("without ")
     assert f"--set={overrides[-1].partition('=')[0]}" in refused.value.next
     refuse_idle([recipe], overrides[:-1])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["eval.queries=off", "eval.max_queries=10"], "eval.max_queries: eval.queries is 'off'"),
+        (["views.small.size=16", "views.small.count=0"], "views.small.size: views.small.count is 0"),
+        (["views.first={jitter=0, brightness=0.3}"], "views.first.brightness: views.first.jitter is 0"),
+        (["train.schedule=constant", "train.final_lr_scale=0.1"], "train.final_lr_scale: train.schedule is 'constant'"),
+    ],
+)
+def test_what_is_typed_beside_what_turns_it_off_is_named(overrides: list[str], line: str) -> None:
+    """Scripts set both, and so does advice that turns a part off; another optimizer is not a part that is off."""
+    recipe = load.load("quickstart", overrides)
+    refuse_idle([recipe], overrides)
+    assert line in without_effect(recipe)["no effect"]
+    sgd = ["optimizer.name=sgd", "optimizer.eta=0.01"]
+    with pytest.raises(UserError, match=r"optimizer\.name is 'sgd'"):
+        refuse_idle([load.load("quickstart", sgd)], sgd)
 
 
 @pytest.mark.parametrize(
