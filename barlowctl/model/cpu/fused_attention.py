@@ -99,7 +99,7 @@ def _in_one(parts: Sequence[Tensor]) -> Tensor:
     for number, part in enumerate(parts):
         alike = part.shape == first.shape and part.stride() == first.stride() and part.dtype == first.dtype
         together = part.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
-        if not (alike and together and part.storage_offset() == first.storage_offset() + number * step):
+        if step <= 0 or not (alike and together and part.storage_offset() == first.storage_offset() + number * step):
             return torch.stack(tuple(parts))
     return first.as_strided((len(parts), *first.shape), (step, *first.stride()))
 

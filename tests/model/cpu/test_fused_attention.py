@@ -197,6 +197,14 @@ def test_gradients_of_q_k_and_v_are_put_together(changed: str, monkeypatch: pyte
     assert copies == ([] if changed == "nothing" else [3])
 
 
+@pytest.mark.parametrize("order", [[2, 1, 0], [0, 0, 0], [0, 2, 1], [0, 1, 2]])
+def test_parts_in_one_are_in_their_order(order: list[int]) -> None:
+    """However they lie in one memory."""
+    x = torch.randn(3, 2, 4)
+    parts = [x[number] for number in order]
+    assert torch.equal(fused_attention._in_one(parts), torch.stack(parts))
+
+
 def test_results_are_the_same_on_any_number_of_threads() -> None:
     if thread_team.address() is None:
         pytest.skip("torch has threads of its own")
