@@ -27,7 +27,7 @@ from barlowctl.output_paths import free, why_not_written
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 from barlowctl.study.recorded import check_layout
-from barlowctl.study.recorded_recipes import recipe_of
+from barlowctl.study.recorded_recipes import recipes_of
 from barlowctl.study.study import Study
 from barlowctl.study.variant import Variant
 
@@ -162,13 +162,11 @@ class StudyDirectory:
         """(study, variant) -> the recipe, with the base's seed, and the folder of its cells."""
         variants: dict[tuple[str, str], tuple[Recipe, Path]] = {}
         folders: dict[str, Path] = {}
-        for study in self.studies:
-            for variant in study.variants:
-                recipe = recipe_of(variant, self.base, self.out, study.source)
-                mark = load.digest(recipe)[:8]
-                there = sorted((self.out / "cells").glob(f"*-{mark}"))  # perhaps under another study's name for it
-                own = there[0] if there else self.out / "cells" / f"{variant.name}-{mark}"
-                variants[study.name, variant.name] = recipe, folders.setdefault(mark, own)
+        for study, variant, recipe in recipes_of(self.studies, self.base, self.out):
+            mark = load.digest(recipe)[:8]
+            there = sorted((self.out / "cells").glob(f"*-{mark}"))  # perhaps under another study's name for it
+            own = there[0] if there else self.out / "cells" / f"{variant.name}-{mark}"
+            variants[study.name, variant.name] = recipe, folders.setdefault(mark, own)
         return variants
 
     @property

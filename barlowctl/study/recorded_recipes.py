@@ -5,6 +5,7 @@ So the table of a study is shown wherever its folder is. Going on with it takes 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,21 +14,26 @@ from barlowctl.errors import UserError
 from barlowctl.recipe import load
 from barlowctl.recipe.optimizers import Unregistered, unregistered
 from barlowctl.recipe.schema import Recipe
+from barlowctl.study.study import Study
 from barlowctl.study.variant import Variant
 
 
-def recipe_of(variant: Variant, base: Recipe, out: Path, source: str | None) -> Recipe:
-    """The base recipe with what a variant changes.
+def recipes_of(studies: Iterable[Study], base: Recipe, out: Path) -> Iterator[tuple[Study, Variant, Recipe]]:
+    """Every variant of some studies, and the base recipe with what it changes.
 
     Args:
-        out: directory of the study, whose cells note the optimizers that were registered. source: the table or figure.
+        out: directory of the studies, whose cells note the optimizers that were registered.
 
     Raises:
         UserError: see `Variant.recipe`.
     """
-    with unregistered(*own_parts.unregistered_optimizers(out)):
-        recipe = variant.recipe(base, source)
-    return _as_recorded(variant, recipe, out) if isinstance(recipe.optimizer, Unregistered) else recipe
+    optimizers = own_parts.unregistered_optimizers(out)
+    for study in studies:
+        for variant in study.variants:
+            with unregistered(*optimizers):
+                recipe = variant.recipe(base, study.source)
+            whole = not isinstance(recipe.optimizer, Unregistered)
+            yield study, variant, recipe if whole else _as_recorded(variant, recipe, out)
 
 
 def _as_recorded(variant: Variant, recipe: Recipe, out: Path) -> Recipe:

@@ -39,10 +39,10 @@ FIELDS = 32  # of a task
 ) = range(FIELDS)  # fmt: skip
 """A task, int64: the next piece, and the next thread's place in the rooms; numbers; then addresses, in bytes.
 
-COUNT: images times HEADS. WIDTH: numbers of a head's row, a multiple of 32. SCALES: two numbers of float32, that of the
-products, and the same times log2(e). SUMS: float32 (images, heads, patches), binary logarithms. Of Q, K, V and G, the
-gradient of OUT: from an image, a head, a row to the next. OUT: (images, patches, heads, width). Gradients lie in the
-same order, but their patches are OF_ROW apart.
+CONFIGURATION: see `tiles.sums.configure`. COUNT: images times HEADS. WIDTH: numbers of a head's row, a multiple of 32.
+SCALES: two numbers of float32, that of the products, and the same times log2(e). SUMS: float32 (images, heads,
+patches), binary logarithms. Of Q, K, V and G, the gradient of OUT: from an image, a head, a row to the next. OUT:
+(images, patches, heads, width). Gradients lie in the same order, but their patches are OF_ROW apart.
 """
 
 

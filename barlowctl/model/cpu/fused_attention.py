@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,6 @@ STEP = 32
 """Numbers of a head's row are a multiple of it."""
 
 
-@cache
 def is_usable() -> bool:
     """Whether the processor multiplies in bfloat16 by tiles or vectors."""
     return tile_products.is_usable()
@@ -155,7 +153,7 @@ class _Ours(TorchFunctionMode):
 
 def _holds_rows_of_all(x: Tensor) -> bool:
     """Whether these are q, k and v, `(3, images, heads, patches, width)`, as `attend` takes them."""
-    return x.ndim == 5 and len(x) == 3 and x.requires_grad and takes(x[0], x[1], x[2])
+    return x.ndim == 5 and len(x) == 3 and x.requires_grad and takes(*x.detach().unbind(0))
 
 
 def _is_plain(
